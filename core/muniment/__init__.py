@@ -1,0 +1,80 @@
+"""Archive conversations with language models: the only import that a plugin author needs."""
+
+from muniment.components import (
+    AssetLinks,
+    Batch,
+    Checkpoint,
+    Chunk,
+    Component,
+    Context,
+    Counts,
+    Effect,
+    Engine,
+    Fence,
+    Format,
+    Idle,
+    Known,
+    Orphan,
+    Partition,
+    Position,
+    Prepared,
+    Reader,
+    Receipt,
+    Replay,
+    Scope,
+    Sink,
+    Source,
+    Target,
+    Transform,
+    Unit,
+    Writer,
+)
+from muniment.errors import (
+    ConfigError,
+    FatalError,
+    InputError,
+    MunimentError,
+    PluginError,
+    RecordError,
+    TargetBusyError,
+    TransientError,
+)
+from muniment.events import RunEvent
+from muniment.hookspecs import hookimpl
+from muniment.model import (
+    Asset,
+    BlobPart,
+    Citation,
+    Conversation,
+    Dropped,
+    FilePart,
+    Link,
+    Message,
+    Origin,
+    Part,
+    Raw,
+    ReasoningPart,
+    Record,
+    Rejected,
+    TextPart,
+    ToolCallPart,
+    ToolCallResponsePart,
+    UnknownPart,
+    UriPart,
+    part_text,
+    visible_path,
+)
+from muniment.options import option
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Asset", "AssetLinks", "Batch", "BlobPart", "Checkpoint", "Chunk", "Citation", "Component",
+    "ConfigError", "Context", "Conversation", "Counts", "Dropped", "Effect", "Engine", "FatalError",
+    "Fence", "FilePart", "Format", "Idle", "InputError", "Known", "Link", "Message", "MunimentError",
+    "Origin", "Orphan", "Part", "Partition", "PluginError", "Position", "Prepared", "Raw", "Reader",
+    "ReasoningPart", "Receipt", "Record", "RecordError", "Rejected", "Replay", "RunEvent", "Scope",
+    "Sink", "Source", "Target", "TargetBusyError", "TextPart", "ToolCallPart", "ToolCallResponsePart",
+    "Transform", "TransientError", "Unit", "UnknownPart", "UriPart", "Writer", "hookimpl", "option",
+    "part_text", "visible_path",
+]  # fmt: skip

@@ -1,0 +1,417 @@
+"""What does a Source, a Transform, a Sink, a Format promise?
+
+A component is a frozen attrs class whose fields (made with `muniment.option`) are its YAML
+options.  It holds no connection, thread or file, so it can be compared, pickled and sent to
+another process.  ``open`` gives a session that does the work.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum, Flag, auto
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, ClassVar, Self
+
+import attrs
+from attrs import field, frozen
+
+from muniment.model import JSON, Asset, Dropped, Origin, Record, Rejected
+
+Position = JSON
+"""Where a chunk ended.  Opaque to the engine; always the end of a whole chunk."""
+
+
+class Replay(Enum):
+    """What a source does when it is read again from a position."""
+
+    EXACT = "exact"  # files: the same records, in the same order
+    OVERLAP = "overlap"  # APIs: some come again; keys and hashes tell
+    NONE = "none"  # webhooks: must be spooled first
+
+
+class Effect(Flag):
+    """What a transform does to the records that pass it."""
+
+    PURE = 0
+    ALTERS_CONTENT = auto()
+    DROPS = auto()
+    CALLS_OUT = auto()
+
+
+class Scope(Enum):
+    """Where a transform runs: on each record, in any worker, or in sequence on the driver."""
+
+    RECORD = "record"
+    RUN = "run"
+
+
+# --- values that move -----------------------------------------------------------------------
+
+
+@frozen
+class Partition:
+    """An independent part of a source.
+
+    ``id`` is stable for the same content; ``fingerprint`` is of content, never of a path.
+    ``size`` (bytes, for progress) may be unknown.  ``complete`` says that the partition holds all
+    that its source has, so that absence means something.  ``findings`` are codes about the
+    partition itself, such as ``missing_shard``.
+    """
+
+    id: str
+    fingerprint: str
+    label: str
+    size: int | None = None
+    complete: bool = False
+    findings: tuple[str, ...] = ()
+    locator: JSON = None
+
+
+@frozen
+class Chunk:
+    """A raw slice of a partition.  ``size`` is the bytes read for it; ``rejected`` is what the
+    reader itself could not cut."""
+
+    partition: Partition
+    sequence: int
+    end: Position
+    data: Any
+    size: int = 0
+    rejected: tuple[Rejected, ...] = ()
+
+
+@frozen
+class Idle:
+    """Nothing came; yielded at least every second so that units can age and signals are seen."""
+
+
+@frozen
+class Checkpoint:
+    """How far a partition is stored.  ``finished`` with ``records`` lets a later run skip it."""
+
+    partition: str
+    fingerprint: str
+    position: Position
+    sequence: int
+    finished: bool = False
+    records: int = 0
+    plan_hash: str = ""
+    run: str = ""
+
+
+@frozen
+class Batch:
+    """Records of one chunk, encoded and written together."""
+
+    partition: str
+    sequence: int
+    records: Sequence[Record]
+
+
+@frozen
+class Counts:
+    """The conservation equation of one sink: ``read == stored + unchanged + dropped + quarantined``."""
+
+    read: int = 0
+    stored: int = 0
+    unchanged: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
+
+    @property
+    def holds(self) -> bool:
+        return self.read == self.stored + self.unchanged + self.dropped + self.quarantined
+
+
+@frozen
+class Receipt:
+    """What became of a payload: records stored, records that the target had already, rejected ones."""
+
+    stored: int
+    unchanged: int = 0
+    rejected: tuple[Rejected, ...] = ()
+
+
+@frozen
+class Unit:
+    """What one seal ends and one commit publishes."""
+
+    run: str
+    number: int
+    checkpoint: Checkpoint
+    counts: Counts
+    quarantined: tuple[Rejected, ...] = ()
+    started_at: str = ""
+
+
+@frozen
+class Prepared:
+    """A sealed unit, as small JSON: what was made, where, and what it holds.
+
+    ``committed`` says that the writer's own transaction has published it already.
+    """
+
+    unit: Unit
+    objects: tuple[dict[str, JSON], ...] = ()
+    committed: bool = False
+
+
+@frozen
+class Orphan:
+    """Something that a killed attempt left behind in a target."""
+
+    where: str
+    size: int = 0
+
+
+@frozen
+class Fence:
+    """The right to commit: ``token`` grows with every run on a target."""
+
+    run: str
+    token: int = 0
+
+
+# --- what a session is given ----------------------------------------------------------------
+
+
+def _never() -> bool:
+    return False
+
+
+def _no_assets(asset: Asset) -> BinaryIO:
+    raise FileNotFoundError(asset.id)
+
+
+@frozen
+class Context:
+    """What the engine gives to a component that it opens.
+
+    ``path`` names the component in messages (``sinks[0] (sqlite)``); ``plan_hash`` is of the path
+    from the source to this sink; ``state_dir`` is where local state lives for targets that cannot
+    hold their own; ``on_plan_change`` is ``keep``, ``new_version`` or ``rewrite``.
+    """
+
+    run: str
+    path: str = ""
+    plan_hash: str = ""
+    state_dir: Path = field(factory=Path)
+    on_plan_change: str = "keep"
+    open_asset: Callable[[Asset], BinaryIO] = _no_assets
+    stopping: Callable[[], bool] = _never
+
+
+class _Session:
+    """A context manager; leaving it closes it."""
+
+    def close(self) -> None:
+        """Release what the session holds.  Called exactly once, also after an error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+# --- components -----------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Component:
+    """Base of all components."""
+
+    def check(self) -> Iterable[str]:
+        """Return what is wrong with these options together, one sentence each; reads nothing."""
+        return ()
+
+
+@frozen(kw_only=True)
+class Source(Component):
+    """Where conversations come from."""
+
+    replay: ClassVar[Replay] = Replay.EXACT
+    normaliser: ClassVar[str] = "1"
+    """Version of what `decode` makes; part of the plan hash."""
+    endless: ClassVar[bool] = False
+
+    def open(self, ctx: Context) -> "Reader":
+        raise NotImplementedError
+
+    def decode(self, chunk: Chunk) -> Iterator[Record | Rejected]:
+        """Turn a chunk into records.  Pure CPU; may run in another process.
+
+        Default: the chunk's data holds the records already.
+        """
+        yield from chunk.data
+
+
+class Reader(_Session, ABC):
+    """A source that was opened: sequential reading."""
+
+    @abstractmethod
+    def partitions(self) -> Iterable[Partition]:
+        """Yield the independent parts, in a stable order."""
+
+    @abstractmethod
+    def read(self, partition: Partition, after: Position | None) -> Iterator[Chunk | Idle]:
+        """Yield chunks from exactly behind ``after`` (None: the start).  I/O only, sequential.
+
+        Raises:
+            InputError: the input cannot be read any further.
+        """
+
+    def open_asset(self, asset: Asset) -> BinaryIO:
+        """Return the bytes of an asset that this source's records name.
+
+        Raises:
+            FileNotFoundError: the source does not hold it.
+        """
+        raise FileNotFoundError(asset.id)
+
+    def acknowledge(self, partition: Partition, upto: Checkpoint) -> None:
+        """Hear that every required sink has committed up to here (queues)."""
+
+
+@frozen(kw_only=True)
+class Transform(Component):
+    """What happens to a record on its way.  One record in, at most one out; raising rejects it."""
+
+    effect: ClassVar[Effect] = Effect.ALTERS_CONTENT
+    scope: ClassVar[Scope] = Scope.RECORD
+
+    def open(self, ctx: Context) -> Callable[[Record], Record | Dropped]:
+        """Return the function to apply; called once per worker."""
+        return self.apply
+
+    def apply(self, record: Record) -> Record | Dropped:
+        raise NotImplementedError
+
+
+class Known(_Session, ABC):
+    """What a target holds already, asked in a worker before the work of encoding is done."""
+
+    @abstractmethod
+    def find(self, keys: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+        """Return (source_hash, plan_hash) for those of ``keys`` that the target holds."""
+
+
+@frozen(kw_only=True)
+class Sink(Component):
+    """Where records go.  Plugin authors inherit `BatchSink`, `UpsertSink` or `ObjectSink` instead."""
+
+    reads_back: ClassVar[bool] = False
+    protocol: ClassVar[str] = "staged"  # or "transactional"; `plan` prints it
+    guarantee: ClassVar[str] = "effectively once"
+
+    def encode(self, batch: Batch) -> Any:
+        """Turn records into the payload that `Writer.write` takes.  Pure CPU; may run in another process."""
+        return batch
+
+    def open(self, ctx: Context) -> "Writer":
+        """Return a writer for one attempt at a partition."""
+        raise NotImplementedError
+
+    def open_target(self, ctx: Context) -> "Target":
+        """Return the target; one per run, on the driver: it owns commits."""
+        raise NotImplementedError
+
+    def open_known(self, ctx: Context) -> Known | None:
+        """Return a look-up of what is stored (read-only; opened in workers), or None to skip the look-up."""
+        return None
+
+
+class Writer(_Session, ABC):
+    """Writes one partition's payloads, in sequence."""
+
+    @abstractmethod
+    def write(self, payload: Any) -> Receipt: ...
+
+    def touch(self, keys: Sequence[str]) -> None:
+        """Hear that these records were seen again, unchanged."""
+
+    @abstractmethod
+    def seal(self, unit: Unit) -> Prepared:
+        """End a unit: what was written since the last one is durable now (and, where the target is
+        transactional, published with its checkpoint and its quarantine entries)."""
+
+
+class Target(_Session, ABC):
+    """A place that holds an archive; the authority on what is stored."""
+
+    @property
+    def whole_run(self) -> bool:
+        """True if the run is one unit: nothing is published before the end, and a killed run restarts."""
+        return False
+
+    @abstractmethod
+    def committed(self) -> Mapping[str, Checkpoint]:
+        """Return the checkpoint of every partition that this target has seen, by partition id."""
+
+    @abstractmethod
+    def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
+        """Publish sealed units.  Idempotent by (partition, unit)."""
+
+    def abort(self, prepared: Sequence[Prepared]) -> None:
+        """Remove what sealed but uncommitted units left."""
+
+    def orphans(self) -> Iterator[Orphan]:
+        """Yield what killed attempts left behind."""
+        return iter(())
+
+    def read_back(self) -> Iterator[Record]:
+        """Yield every stored record, merged from its versions.
+
+        Raises:
+            NotImplementedError: this target cannot be read.
+        """
+        raise NotImplementedError
+
+    def quarantined(self) -> Iterator[Mapping[str, JSON]]:
+        """Yield the open quarantine entries."""
+        return iter(())
+
+
+@frozen(kw_only=True)
+class Format(Component):
+    """How records become bytes.  ``suffix`` is the file ending, with the dot."""
+
+    suffix: ClassVar[str]
+    media_type: ClassVar[str] = "application/octet-stream"
+    reads_back: ClassVar[bool] = False
+
+    def encode(self, record: Record, links: "AssetLinks") -> bytes:
+        """Return one record's piece.  Pure; ``links`` tells where assets will stand."""
+        raise NotImplementedError
+
+    def header(self) -> bytes:
+        """Return what stands before the first piece of a part."""
+        return b""
+
+    def separator(self) -> bytes:
+        """Return what stands between two pieces."""
+        return b""
+
+    def footer(self) -> bytes:
+        """Return what stands behind the last piece."""
+        return b""
+
+    def decode(self, stream: BinaryIO, origin: Origin) -> Iterator[Record]:
+        """Yield the records of a part; only where ``reads_back``."""
+        raise NotImplementedError
+
+
+AssetLinks = Callable[[Asset], str]
+"""Gives the relative path, as a URL path, where an asset's bytes stand; empty where it has none."""
+
+
+@frozen(kw_only=True)
+class Engine(Component):
+    """How a plan runs: in one process, on all cores, on a cluster."""
+
+    workers: int = 1

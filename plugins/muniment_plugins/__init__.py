@@ -1,0 +1,39 @@
+"""The first-party plugins, registered exactly as a stranger's are."""
+
+from muniment.hookspecs import hookimpl
+
+
+@hookimpl
+def muniment_sources() -> dict[str, str]:
+    return {
+        "archive": "muniment_plugins.sources.archive:ArchiveSource",
+        "chatgpt_export": "muniment_plugins.sources.chatgpt_export:ChatGPTExport",
+    }
+
+
+@hookimpl
+def muniment_transforms() -> dict[str, str]:
+    return {
+        "filter": "muniment_plugins.transforms.filter:Filter",
+        "map": "muniment_plugins.transforms.map:Map",
+        "select_branch": "muniment_plugins.transforms.select_branch:SelectBranch",
+    }
+
+
+@hookimpl
+def muniment_sinks() -> dict[str, str]:
+    return {
+        "files": "muniment_plugins.sinks.files:Files",
+        "sqlite": "muniment_plugins.sinks.sqlite:SQLite",
+    }
+
+
+@hookimpl
+def muniment_formats() -> dict[str, str]:
+    return {
+        "csv": "muniment_plugins.formats.csv:CSV",
+        "json": "muniment_plugins.formats.json:JSONArray",
+        "jsonl": "muniment_plugins.formats.jsonl:JSONLines",
+        "markdown": "muniment_plugins.formats.markdown:Markdown",
+        "txt": "muniment_plugins.formats.txt:PlainText",
+    }
