@@ -137,14 +137,17 @@ class Receipt:
 
 @frozen
 class Unit:
-    """What one seal ends and one commit publishes."""
+    """What one seal ends and one commit publishes.
+
+    ``from_start`` says that this run read the checkpoint's partition from its beginning.
+    """
 
     run: str
     number: int
     checkpoint: Checkpoint
     counts: Counts
     quarantined: tuple[Rejected, ...] = ()
-    started_at: str = ""
+    from_start: bool = False
 
 
 @frozen
@@ -178,11 +181,13 @@ class Fence:
 # --- what a session is given ----------------------------------------------------------------
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Say no: the default of `Context.stopping`."""
     return False
 
 
-def _no_assets(asset: Asset) -> BinaryIO:
+def no_assets(asset: Asset) -> BinaryIO:
+    """Find nothing: the default of `Context.open_asset`."""
     raise FileNotFoundError(asset.id)
 
 
@@ -197,11 +202,12 @@ class Context:
 
     run: str
     path: str = ""
+    pipeline: str = ""
     plan_hash: str = ""
     state_dir: Path = field(factory=Path)
     on_plan_change: str = "keep"
-    open_asset: Callable[[Asset], BinaryIO] = _no_assets
-    stopping: Callable[[], bool] = _never
+    open_asset: Callable[[Asset], BinaryIO] = no_assets
+    stopping: Callable[[], bool] = never
 
 
 class _Session:
@@ -372,6 +378,9 @@ class Target(_Session, ABC):
         """
         raise NotImplementedError
 
+    def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
+        """Hear how the run ended; after the last commit."""
+
     def quarantined(self) -> Iterator[Mapping[str, JSON]]:
         """Yield the open quarantine entries."""
         return iter(())
@@ -415,3 +424,7 @@ class Engine(Component):
     """How a plan runs: in one process, on all cores, on a cluster."""
 
     workers: int = 1
+
+    def open(self, job: Any) -> Any:
+        """Return the `muniment.engine.Workers` that process this job's chunks."""
+        raise NotImplementedError

@@ -10,6 +10,7 @@ import attrs
 from attrs import field, frozen
 
 from muniment.components import Engine, Sink, Source, Transform
+from muniment.engine.local import Local
 
 C = TypeVar("C")
 OnPlanChange = Literal["keep", "new_version", "rewrite"]
@@ -64,7 +65,7 @@ class Plan:
     sources: tuple[Step[Source], ...]
     sinks: tuple[SinkPath, ...]
     transforms: tuple[Step[Transform], ...] = ()
-    engine: Engine = field(factory=Engine)
+    engine: Engine = field(factory=Local)
     state_dir: Path = field(factory=lambda: Path(".muniment"))
     allow_incomplete: bool = False
     tests: tuple[PlanTest, ...] = ()

@@ -1,0 +1,1 @@
+"""The three bases that sinks inherit: an API, a database, a store of objects."""

@@ -1,0 +1,257 @@
+"""What has been archived, up to where, by which run?
+
+`Ledger` is the part that every target keeps: runs, checkpoints and the quarantine, in SQLite
+tables that can stand in a file of their own or inside an archive.  `State` is such a file for a
+target that cannot hold tables; it adds what is stored under which key.  For a target that can be
+read, it is a cache: `State.clear` and a replay of the target's manifests make it anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+from attrs import frozen
+
+from muniment.components import Checkpoint, Counts, Unit
+from muniment.errors import FatalError
+
+LEDGER_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs(
+    run TEXT PRIMARY KEY, pipeline TEXT NOT NULL, sink TEXT NOT NULL, started_at TEXT NOT NULL,
+    finished_at TEXT, exit_code INTEGER,
+    read INTEGER NOT NULL DEFAULT 0, stored INTEGER NOT NULL DEFAULT 0, unchanged INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0, quarantined INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS checkpoints(
+    partition TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, position TEXT NOT NULL, sequence INTEGER NOT NULL,
+    finished INTEGER NOT NULL, records INTEGER NOT NULL, plan_hash TEXT NOT NULL, run TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS quarantine(
+    id TEXT PRIMARY KEY, stage TEXT NOT NULL, reason TEXT NOT NULL, label TEXT NOT NULL, partition TEXT NOT NULL,
+    start INTEGER NOT NULL, "end" INTEGER NOT NULL, digest TEXT NOT NULL, record TEXT NOT NULL, run TEXT NOT NULL,
+    status TEXT NOT NULL, at TEXT NOT NULL);
+"""
+
+STATE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS records(
+    key TEXT PRIMARY KEY, source_hash TEXT NOT NULL, plan_hash TEXT NOT NULL, updated_at TEXT,
+    location TEXT NOT NULL, messages BLOB NOT NULL, run TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+
+@frozen
+class StoredRecord:
+    """What a target holds under a key.
+
+    ``updated_at`` is ISO 8601 or None; ``messages`` are the first 8 hex digits of the SHA-256 of
+    each message id, enough to tell whether a newer record lacks some of them.
+    """
+
+    key: str
+    source_hash: str
+    plan_hash: str
+    updated_at: str | None = None
+    location: str = ""
+    messages: frozenset[str] = frozenset()
+    run: str = ""
+
+
+def message_digest(message_id: str) -> str:
+    """Return the 8 hex digits that `StoredRecord.messages` holds for a message id."""
+    return hashlib.sha256(message_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+class Ledger:
+    """Runs, checkpoints and quarantine in the tables of a SQLite connection.
+
+    Writes join the connection's open transaction: the owner commits, so that a ledger inside an
+    archive moves together with the data.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def begin_run(self, run: str, pipeline: str, sink: str) -> None:
+        self.connection.execute(
+            "INSERT OR IGNORE INTO runs(run, pipeline, sink, started_at) VALUES(?,?,?,?)",
+            (run, pipeline, sink, _now()),
+        )
+
+    def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
+        self.connection.execute(
+            "UPDATE runs SET finished_at=?, exit_code=?, read=?, stored=?, unchanged=?, dropped=?, quarantined=?"
+            " WHERE run=?",
+            (_now(), exit_code, *attrs.astuple(counts), run),
+        )
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the runs, oldest first."""
+        cursor = self.connection.execute("SELECT * FROM runs ORDER BY started_at, rowid")
+        names = [c[0] for c in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        rows = self.connection.execute(
+            "SELECT partition, fingerprint, position, sequence, finished, records, plan_hash, run FROM checkpoints"
+        )
+        return {r[0]: Checkpoint(r[0], r[1], json.loads(r[2]), r[3], bool(r[4]), *r[5:]) for r in rows}
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        c = checkpoint
+        self.connection.execute(
+            "INSERT OR REPLACE INTO checkpoints VALUES(?,?,?,?,?,?,?,?)",
+            (
+                c.partition, c.fingerprint, json.dumps(c.position), c.sequence, c.finished, c.records,
+                c.plan_hash, c.run,
+            ),
+        )  # fmt: skip
+
+    def add_unit(self, unit: Unit) -> None:
+        """Note a unit: its checkpoint, its quarantine entries, and its counts in the run's row.
+
+        An entry that an earlier, killed attempt wrote is replaced, not doubled.  When the unit ends a
+        partition that this run read from the start, the entries that did not come again are resolved.
+        """
+        self.put_checkpoint(unit.checkpoint)
+        c = unit.counts
+        self.connection.execute(
+            "UPDATE runs SET read=read+?, stored=stored+?, unchanged=unchanged+?, dropped=dropped+?,"
+            " quarantined=quarantined+? WHERE run=?",
+            (*attrs.astuple(c), unit.run),
+        )
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?,?,?,?,?,?,?,'open',?)",
+            [
+                (
+                    quarantine_id(r.origin.partition, r.origin.start, r.origin.end, r.stage), r.stage, r.reason,
+                    r.origin.label, r.origin.partition, r.origin.start, r.origin.end, r.origin.digest,
+                    r.key.encode("utf-8", "replace").decode(), unit.run, _now(),
+                )
+                for r in unit.quarantined
+            ],
+        )  # fmt: skip
+        if unit.checkpoint.finished and unit.from_start:
+            self.connection.execute(
+                "UPDATE quarantine SET status='resolved' WHERE partition=? AND run<>? AND status='open'",
+                (unit.checkpoint.partition, unit.run),
+            )
+
+    def quarantined(self, *, everything: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield the open entries (or all), oldest first."""
+        cursor = self.connection.execute(
+            "SELECT * FROM quarantine WHERE ? OR status='open' ORDER BY at, partition, start", (everything,)
+        )
+        names = [c[0] for c in cursor.description]
+        for row in cursor:
+            yield dict(zip(names, row, strict=True))
+
+
+class State(Ledger):
+    """A ledger in a SQLite file (WAL) of its own, with an index of what the target holds."""
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Self:
+        """Open the file, making it first unless ``read_only``.
+
+        Raises:
+            FatalError: the file is no SQLite database or cannot be opened.
+        """
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+        uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+        try:
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
+            if not read_only:
+                connection.executescript(
+                    f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN; {LEDGER_SCHEMA} {STATE_SCHEMA} COMMIT;"
+                )
+        except sqlite3.Error as error:
+            raise FatalError(f"`{path}` cannot be opened as state: {error}; move it away to rebuild it") from error
+        return cls(connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is stored together, or not at all."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def find(self, keys: Sequence[str]) -> dict[str, StoredRecord]:
+        """Return what is stored under those of ``keys`` that are."""
+        found: dict[str, StoredRecord] = {}
+        for i in range(0, len(keys), 500):
+            some = [_storable(k) for k in keys[i : i + 500]]
+            rows = self.connection.execute(
+                f"SELECT * FROM records WHERE key IN ({','.join('?' * len(some))})",  # noqa: S608 - only marks
+                some,
+            )
+            found.update((r.key, r) for r in map(_record, rows))
+        return {k: found[_storable(k)] for k in keys if _storable(k) in found}
+
+    def put_records(self, records: Iterable[StoredRecord]) -> None:
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?)",
+            [
+                (
+                    _storable(r.key), r.source_hash, r.plan_hash, r.updated_at, r.location,
+                    bytes.fromhex("".join(sorted(r.messages))), r.run,
+                )
+                for r in records
+            ],
+        )  # fmt: skip
+
+    def records(self) -> Iterator[StoredRecord]:
+        return map(_record, self.connection.execute("SELECT * FROM records ORDER BY key"))
+
+    def last_manifest(self) -> int:
+        """Return the number of the last manifest that this state has seen; 0 before the first."""
+        row = self.connection.execute("SELECT value FROM facts WHERE name='last_manifest'").fetchone()
+        return int(row[0]) if row else 0
+
+    def set_last_manifest(self, number: int) -> None:
+        self.connection.execute("INSERT OR REPLACE INTO facts VALUES('last_manifest', ?)", (number,))
+
+    def clear(self) -> None:
+        """Forget everything: the first step of a rebuild."""
+        for table in ("runs", "checkpoints", "quarantine", "records", "facts"):
+            self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+
+
+def quarantine_id(partition: str, start: int, end: int, stage: str) -> str:
+    """Return the id of a quarantine entry: 16 hex digits, the same in every attempt."""
+    return hashlib.sha256(f"{partition}\0{start}\0{end}\0{stage}".encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _record(row: Sequence[Any]) -> StoredRecord:
+    key, source_hash, plan_hash, updated_at, location, messages, run = row
+    digits = messages.hex()
+    ids = frozenset(digits[i : i + 8] for i in range(0, len(digits), 8))
+    return StoredRecord(key, source_hash, plan_hash, updated_at, location, ids, run)
+
+
+def _storable(key: str) -> str:
+    """Return ``key`` as SQLite takes it: a lone surrogate would fail to encode."""
+    return key if key.isascii() else key.encode("utf-8", "backslashreplace").decode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,149 @@
+"""Keep conversations in one SQLite file that people can query and search."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from attrs import frozen
+
+from muniment import Batch, Checkpoint, Context, Counts, Fence, Known, Prepared, Receipt, Record, Target, Unit, Writer
+from muniment.lock import TargetLock
+from muniment.model import JSON
+from muniment.options import option
+from muniment.sinks.upsert import UpsertSink, UpsertTarget, UpsertWriter
+
+if TYPE_CHECKING:
+    from muniment_plugins.sinks.sqlite.archive import Archive
+    from muniment_plugins.sinks.sqlite.encode import Rows
+
+
+@frozen(kw_only=True)
+class SQLite(UpsertSink):
+    """One SQLite file: conversations, messages and parts in tables, full-text search, every byte of the
+    raw JSON, images and files inside, earlier versions kept.
+    """
+
+    reads_back: ClassVar[bool] = True
+
+    path: str = option("The archive file.", default="archive.db", identity=False, is_path=True)
+    fts: Literal["words", "trigram", "none"] = option(
+        "Full-text index: words (and any substring of Chinese, Japanese and Korean), trigram (also any"
+        " substring of three characters; three times larger), or none.  Decided when the archive is made.",
+        default="words",
+        identity=False,
+    )
+
+    def encode(self, batch: Batch) -> list["Rows"]:
+        from muniment_plugins.sinks.sqlite.encode import encode
+
+        indexed = self.fts != "none"
+        return [encode(r, indexed=indexed) for r in batch.records]
+
+    def connect(self, ctx: Context) -> "Archive":
+        from muniment_plugins.sinks.sqlite.archive import Archive
+
+        path = Path(self.path)
+        return Archive(path, fts=self.fts, loading=not path.exists())
+
+    def begin(self, connection: "Archive") -> None:
+        connection.begin()
+
+    def load_checkpoints(self, connection: "Archive") -> Mapping[str, Checkpoint]:
+        return connection.ledger.checkpoints()
+
+    def save_unit(self, connection: "Archive", unit: Unit) -> None:
+        connection.ledger.add_unit(unit)
+
+    def save_end(self, connection: "Archive", run: str, exit_code: int, counts: Counts) -> None:
+        connection.ledger.end_run(run, exit_code, counts)
+
+    def load_quarantine(self, connection: "Archive") -> Iterator[Mapping[str, JSON]]:
+        return connection.ledger.quarantined()
+
+    def open(self, ctx: Context) -> Writer:
+        return _SQLiteWriter(self, ctx)
+
+    def open_target(self, ctx: Context) -> Target:
+        return _SQLiteTarget(self, ctx)
+
+    def open_known(self, ctx: Context) -> Known | None:
+        from muniment_plugins.sinks.sqlite.read import ArchiveKnown
+
+        path = Path(self.path)
+        return ArchiveKnown(path) if path.exists() else None
+
+
+class _SQLiteWriter(UpsertWriter):
+    def __init__(self, sink: SQLite, ctx: Context) -> None:
+        super().__init__(sink, ctx)
+        self._ctx = ctx
+
+    def write(self, payload: Any) -> Receipt:
+        self._begin()
+        archive: Archive = self.connection
+        return archive.write(
+            payload,
+            run=self._ctx.run,
+            plan_hash=self._ctx.plan_hash,
+            on_plan_change=self._ctx.on_plan_change,
+            open_asset=self._ctx.open_asset,
+        )
+
+
+class _SQLiteTarget(UpsertTarget):
+    """Holds the lock; a new archive is loaded whole and appears at the end of the run."""
+
+    def __init__(self, sink: SQLite, ctx: Context) -> None:
+        from muniment_plugins.sinks.sqlite.archive import discard_load
+
+        self._path = Path(sink.path)
+        self._ctx = ctx
+        self._lock = TargetLock(self._path)
+        self._lock.acquire()
+        try:
+            discard_load(self._path)
+            self._loading = not self._path.exists()
+            super().__init__(sink, ctx)
+            archive: Archive = self.connection
+            archive.begin()
+            archive.ledger.begin_run(ctx.run, ctx.pipeline, ctx.path)
+            archive.commit()
+            if self._loading:
+                # The writers fill the file; this handle must not hold its exclusive lock meanwhile.
+                archive.close()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def whole_run(self) -> bool:
+        return self._loading
+
+    def committed(self) -> Mapping[str, Checkpoint]:
+        return {} if self._loading else super().committed()
+
+    def quarantined(self) -> Iterator[Mapping[str, JSON]]:
+        return iter(()) if self._loading else super().quarantined()
+
+    def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
+        from muniment_plugins.sinks.sqlite.archive import finish_load
+
+        if self._loading and prepared:
+            finish_load(self.sink.connect(self._ctx))
+            self._loading = False
+            self.connection = self.sink.connect(self._ctx)
+
+    def read_back(self) -> Iterator[Record]:
+        from muniment_plugins.sinks.sqlite.read import read_records
+
+        return (record for _, record in read_records(self._path))
+
+    def close(self) -> None:
+        from muniment_plugins.sinks.sqlite.archive import discard_load
+
+        try:
+            super().close()
+            if self._loading:
+                discard_load(self._path)
+        finally:
+            self._lock.release()
