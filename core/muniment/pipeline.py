@@ -90,7 +90,7 @@ def run(
         StoppedError: ``stop`` was set; what was sealed before is committed.
         FatalError: a sink failed for good; what was committed stands.
     """
-    return _Run(plan, registry, stop or StopFlag(), retry_quarantined).run()
+    return _Run(plan, registry, StopFlag() if stop is None else stop, retry_quarantined).run()
 
 
 @define(eq=False)

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 import attrs
+from msgspec.structs import replace
 
 from muniment.components import (
     Checkpoint,
@@ -147,7 +148,8 @@ class SinkRun:
         self._unit += Counts(
             item.read, stored, unchanged + len(result.unchanged), sum(result.dropped.values()), len(rejected)
         )
-        self._rejected += rejected
+        # An entry stands under the partition that it was read from, whatever the source wrote into it.
+        self._rejected += [replace(r, origin=replace(r.origin, partition=item.partition)) for r in rejected]
         self._bytes += item.size
         self._records += item.read
         self._end, self._sequence = item.end, item.sequence

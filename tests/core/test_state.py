@@ -1,0 +1,92 @@
+"""State: what has been archived, up to where, by which run."""
+
+import sqlite3
+
+import pytest
+
+from muniment.components import Checkpoint, Counts, Unit
+from muniment.errors import FatalError
+from muniment.model import Origin, Rejected
+from muniment.state import State, StoredRecord, message_digest
+
+
+@pytest.fixture
+def state(tmp_path):
+    with State.open(tmp_path / "state.db") as state:
+        yield state
+
+
+def unit(run="r1", finished=True, rejected=(), from_start=True):
+    checkpoint = Checkpoint("p", "f", {"offset": 3}, 7, finished, 5, "h", run)
+    return Unit(run, 1, checkpoint, Counts(5, 4, 0, 0, 1), tuple(rejected), from_start)
+
+
+BAD = Rejected(Origin("export.zip", "p", 10, 20, "d" * 64), "decode", "not JSON")
+
+
+class TestState:
+    def test_it_gives_back_a_checkpoint(self, state):
+        """A checkpoint comes back equal."""
+        state.add_unit(unit())
+
+        assert state.checkpoints() == {"p": unit().checkpoint}
+
+    def test_it_finds_records_in_any_number(self, state):
+        """More keys than SQLite has variables are no matter; surrogates neither."""
+        stored = [StoredRecord(f"k{i}\ud83d", "s", "p", None, "x", frozenset({message_digest("m")})) for i in range(1200)]
+        with state.transaction():
+            state.put_records(stored)
+
+        assert set(state.find([r.key for r in stored])) == {r.key for r in stored}
+        assert state.find(["other"]) == {}
+
+    def test_a_transaction_stores_all_or_nothing(self, state):
+        """An error inside leaves what was before."""
+        with pytest.raises(RuntimeError), state.transaction():
+            state.set_last_manifest(4)
+            raise RuntimeError
+
+        assert state.last_manifest() == 0
+
+    def test_a_repeated_attempt_does_not_double_a_quarantine_entry(self, state):
+        """The id of an entry is of its place, so a killed run writes it twice as one."""
+        state.add_unit(unit(rejected=[BAD]))
+        state.add_unit(unit(run="r2", rejected=[BAD]))
+
+        assert [q["run"] for q in state.quarantined()] == ["r2"]
+
+    def test_an_entry_that_does_not_come_again_is_resolved(self, state):
+        """Reading a partition from its start to its end settles what was open in it."""
+        state.add_unit(unit(rejected=[BAD]))
+        state.add_unit(unit(run="r2"))
+
+        assert list(state.quarantined()) == []
+        assert [q["status"] for q in state.quarantined(everything=True)] == ["resolved"]
+
+    def test_a_resumed_run_resolves_nothing(self, state):
+        """What was not read again is not settled."""
+        state.add_unit(unit(rejected=[BAD]))
+        state.add_unit(unit(run="r2", from_start=False))
+
+        assert len(list(state.quarantined())) == 1
+
+    def test_it_refuses_a_file_that_is_no_database(self, tmp_path):
+        """Damaged state is refused, never trusted."""
+        path = tmp_path / "state.db"
+        path.write_bytes(b"x" * 5000)
+
+        with pytest.raises(FatalError, match="state.db` cannot be opened as state: file is not a database; move it"):
+            State.open(path)
+
+    def test_runs_add_up(self, state):
+        """The counts of a run's units stand in its row."""
+        state.begin_run("r1", "pipeline", "sinks[0]")
+        state.add_unit(unit())
+        state.add_unit(unit())
+
+        assert [(r["run"], r["read"], r["stored"]) for r in state.runs()] == [("r1", 10, 8)]
+
+    def test_it_uses_a_write_ahead_log(self, state):
+        """Readers do not wait for a writer."""
+        assert state.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert isinstance(state.connection, sqlite3.Connection)
