@@ -101,16 +101,7 @@ class UnknownPart(Struct, frozen=True, omit_defaults=True, tag_field="type", tag
     kind: str = ""
 
 
-Part = (
-    TextPart
-    | ReasoningPart
-    | ToolCallPart
-    | ToolCallResponsePart
-    | FilePart
-    | UriPart
-    | BlobPart
-    | UnknownPart
-)
+Part = TextPart | ReasoningPart | ToolCallPart | ToolCallResponsePart | FilePart | UriPart | BlobPart | UnknownPart
 
 
 class Link(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -248,9 +239,7 @@ class Record(Struct, frozen=True, kw_only=True, gc=False):
 
     def evolve(self, **changes: Any) -> "Record":
         """Return a copy whose *conversation* has these fields changed."""
-        return msgspec.structs.replace(
-            self, conversation=msgspec.structs.replace(self.conversation, **changes)
-        )
+        return msgspec.structs.replace(self, conversation=msgspec.structs.replace(self.conversation, **changes))
 
     def map_text(self, change: Callable[[str], str]) -> "Record":
         """Return a copy in which ``change`` was applied to the text of every text and reasoning part."""
@@ -303,9 +292,7 @@ def visible_path(conversation: Conversation) -> frozenset[str]:
         leaves = [m for m in conversation.messages if m.id not in inner]
         if not leaves:
             return frozenset()
-        leaf = max(enumerate(leaves), key=lambda p: (p[1].created_at is not None, p[1].created_at, p[0]))[
-            1
-        ].id
+        leaf = max(enumerate(leaves), key=lambda p: (p[1].created_at is not None, p[1].created_at, p[0]))[1].id
     path: set[str] = set()
     while leaf is not None and leaf not in path:
         path.add(leaf)

@@ -112,9 +112,7 @@ class _Run:
 
     def run(self) -> RunReport:
         with contextlib.ExitStack() as stack:
-            self.sinks = [
-                SinkRun(self.plan, path, self._context(path.step.path)) for path in self.plan.sinks
-            ]
+            self.sinks = [SinkRun(self.plan, path, self._context(path.step.path)) for path in self.plan.sinks]
             for sink in self.sinks:
                 stack.push(sink)
                 sink.open()
@@ -132,9 +130,7 @@ class _Run:
         return report
 
     def _context(self, path: str) -> Context:
-        return Context(
-            run=self.run_id, path=path, state_dir=self.plan.state_dir, stopping=lambda: bool(self.stop)
-        )
+        return Context(run=self.run_id, path=path, state_dir=self.plan.state_dir, stopping=lambda: bool(self.stop))
 
     def _read_source(self, step: Step[Source]) -> None:
         source = step.component
@@ -202,9 +198,7 @@ class _Run:
         if self.stop:
             raise StoppedError(self.stop.signal_number)
 
-    def _chunks(
-        self, reader: Reader, partition: Partition, after: Any, sequence: int
-    ) -> Iterator[Chunk | Idle]:
+    def _chunks(self, reader: Reader, partition: Partition, after: Any, sequence: int) -> Iterator[Chunk | Idle]:
         for chunk in reader.read(partition, after):
             if self.stop:
                 return
@@ -273,6 +267,3 @@ class _Run:
                 **more,
             )
         )
-
-
-

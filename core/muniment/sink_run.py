@@ -69,9 +69,7 @@ class SinkRun:
             open_asset=no_assets,
             stopping=never,
         )
-        return Route(
-            self._path.step.component, context, tuple(t.component for t in self._path.transforms)
-        )
+        return Route(self._path.step.component, context, tuple(t.component for t in self._path.transforms))
 
     def finish(self) -> None:
         """Publish what waited for the end of the run."""
@@ -224,6 +222,3 @@ class SinkRun:
         self._rejected: list[Rejected] = []
         self._bytes = 0
         self._since = time.monotonic()
-
-
-

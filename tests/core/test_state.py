@@ -33,7 +33,9 @@ class TestState:
 
     def test_it_finds_records_in_any_number(self, state):
         """More keys than SQLite has variables are no matter; surrogates neither."""
-        stored = [StoredRecord(f"k{i}\ud83d", "s", "p", None, "x", frozenset({message_digest("m")})) for i in range(1200)]
+        stored = [
+            StoredRecord(f"k{i}\ud83d", "s", "p", None, "x", frozenset({message_digest("m")})) for i in range(1200)
+        ]
         with state.transaction():
             state.put_records(stored)
 

@@ -133,9 +133,7 @@ class Archive:
             if not self.loading:
                 self.connection.executescript(schema.INDEXES)
             for table in ("messages_fts",) if fts != "none" else ():
-                self.connection.execute(
-                    f"INSERT INTO {table}({table}, rank) VALUES('hashsize', {_FTS_HASH_BYTES})"
-                )
+                self.connection.execute(f"INSERT INTO {table}({table}, rank) VALUES('hashsize', {_FTS_HASH_BYTES})")
         return fts_of(self.connection)
 
     def _max(self, table: str) -> int:
@@ -182,9 +180,7 @@ class Archive:
             execute(schema.INSERT_TRIGRAM, index)
         self._next = {"conversations": first + len(batch), "messages": no}
 
-    def _replace(
-        self, found: tuple[int, str, str], rows: Rows, run: str, plan_hash: str, on_plan_change: str
-    ) -> bool:
+    def _replace(self, found: tuple[int, str, str], rows: Rows, run: str, plan_hash: str, on_plan_change: str) -> bool:
         """Merge a record with the stored one; return whether that changed anything."""
         conversation, stored_hash, stored_plan = found
         if stored_hash == rows.source_hash and (stored_plan == plan_hash or on_plan_change == "keep"):

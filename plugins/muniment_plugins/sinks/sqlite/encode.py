@@ -106,5 +106,3 @@ def _opt(text: str | None, clean: Any) -> str | None:
 
 def _same(text: str) -> str:
     return text
-
-

@@ -78,7 +78,17 @@ def path(tmp_path):
     return tmp_path / "archive.db"
 
 
-NAUGHTY = ["", "\0", "a\0b", "\ud83d", "\ue200cite\ue202turn0search0\ue201", "‮rtl", "x" * 1_000_000, "'; DROP TABLE--", "😀"]
+NAUGHTY = [
+    "",
+    "\0",
+    "a\0b",
+    "\ud83d",
+    "\ue200cite\ue202turn0search0\ue201",
+    "‮rtl",
+    "x" * 1_000_000,
+    "'; DROP TABLE--",
+    "😀",
+]
 
 
 class TestRoundTrip:
@@ -92,7 +102,11 @@ class TestRoundTrip:
 
         for record in records:
             back = stored(path)[record.conversation.id]
-            assert (back.conversation, back.raw, back.source_hash) == (record.conversation, record.raw, record.source_hash)
+            assert (back.conversation, back.raw, back.source_hash) == (
+                record.conversation,
+                record.raw,
+                record.source_hash,
+            )
 
     def test_the_columns_hold_what_people_ask_for(self, path):
         """The tables can be read without us."""

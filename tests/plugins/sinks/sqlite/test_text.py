@@ -8,7 +8,22 @@ from hypothesis import strategies as st
 
 from muniment_plugins.sinks.sqlite.text import index_text, match_expression, scrub
 
-WORDS = ["hello", "wörld", "数据库", "ひらがな", "한국어", "-x", '"a b"', "*", "OR", "NEAR(", "\0", "\ud83d", "''", "():^"]
+WORDS = [
+    "hello",
+    "wörld",
+    "数据库",
+    "ひらがな",
+    "한국어",
+    "-x",
+    '"a b"',
+    "*",
+    "OR",
+    "NEAR(",
+    "\0",
+    "\ud83d",
+    "''",
+    "():^",
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +62,9 @@ class TestIndex:
         """Words, prefixes of the last word, and any substring of Chinese, Japanese and Korean."""
         assert finds(fts, text, query)
 
-    @pytest.mark.parametrize(("text", "query"), [("会话归档", "档归"), ("hello", "-hello x"), ("hello world", '"world hello"')])
+    @pytest.mark.parametrize(
+        ("text", "query"), [("会话归档", "档归"), ("hello", "-hello x"), ("hello world", '"world hello"')]
+    )
     def test_it_does_not_find(self, fts, text, query):
         """A phrase is in order; what is left out is left out."""
         assert not finds(fts, text, query)
