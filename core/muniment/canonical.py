@@ -77,14 +77,14 @@ def source_hash(conversation: Conversation) -> str:
 
 def record_to_json(record: Record) -> bytes:
     """Return a record as one line: the conversation's fields, then ``raw`` where it was kept."""
-    line = to_json(record.conversation)
-    if record.raw is None:
+    return with_raw(to_json(record.conversation), record.raw)
+
+
+def with_raw(line: bytes, raw: Raw | None) -> bytes:
+    """Return a conversation's canonical JSON with its raw JSON behind the last field."""
+    if raw is None:
         return line
-    return b'%s,"raw":{"conversation":%s,"messages":[%s]}}' % (
-        line[:-1],
-        record.raw.envelope,
-        b",".join(record.raw.messages),
-    )
+    return b'%s,"raw":{"conversation":%s,"messages":[%s]}}' % (line[:-1], raw.envelope, b",".join(raw.messages))
 
 
 def record_from_json(data: bytes, origin: Origin) -> Record:

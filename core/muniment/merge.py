@@ -6,7 +6,7 @@ the content that holds more is kept: a thinner export takes nothing away.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ S = TypeVar("S", Message, Asset, Conversation)
 Dated = TypeVar("Dated", Message, Conversation)
 
 _NULL = b"null"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _FILLED_MESSAGE = (
     "parent_id", "author", "recipient", "channel", "created_at", "updated_at", "model", "hidden",
     "status", "usage", "citations", "feedback",
@@ -221,12 +222,12 @@ def _raw_of(merged: Message, old: tuple[Message, bytes] | None, new: tuple[Messa
 
 def _by_age(old: Dated, new: Dated) -> tuple[bool, Dated, Dated]:
     """Return whether both are as old, the winner and the loser."""
-    ages = [(*_age(x.updated_at), *_age(x.created_at)) for x in (old, new)]
-    return (ages[0] == ages[1], old, new) if ages[0] > ages[1] else (ages[0] == ages[1], new, old)
+    old_age, new_age = _age(old), _age(new)
+    return (old_age == new_age, old, new) if old_age > new_age else (old_age == new_age, new, old)
 
 
-def _age(time: datetime | None) -> tuple[bool, float]:
-    return (False, 0.0) if time is None else (True, time.timestamp())
+def _age(dated: Message | Conversation) -> tuple[datetime, datetime]:
+    return dated.updated_at or _NEVER, dated.created_at or _NEVER
 
 
 def _fill(winner: S, loser: S, names: Iterable[str], **changes: Any) -> S:

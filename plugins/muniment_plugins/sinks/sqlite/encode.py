@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from muniment.canonical import record_to_json, to_json
+from muniment.canonical import to_json, with_raw
 from muniment.model import Asset, FilePart, Message, Origin, Record, part_text, visible_path
 from muniment_plugins.sinks.sqlite.text import index_text, scrub
 
@@ -38,8 +38,8 @@ class Rows(Struct, frozen=True, gc=False):
 def encode(record: Record, *, indexed: bool) -> Rows:
     """Return the rows of a record; without index entries unless ``indexed``."""
     c = record.conversation
-    line = record_to_json(record)
-    # Our JSON writer escapes nothing but lone surrogates this way, so most records skip the scrubbing.
+    line = to_json(c)
+    # Our JSON holds this escape only for a lone surrogate, or in a text about it: most skip the scrubbing.
     clean = scrub if b"\\ud" in line else _same
     title = None if c.title is None else clean(c.title)
     conversation = (
@@ -71,7 +71,7 @@ def encode(record: Record, *, indexed: bool) -> Rows:
             index.append((position, index_text(title) if title and position == 0 else "", index_text(text)))
     return Rows(
         record.key, record.origin, record.source_hash, conversation, messages, parts, index, c.assets,
-        zstd.compress(line, _COMPRESSION_LEVEL),
+        zstd.compress(with_raw(line, record.raw), _COMPRESSION_LEVEL),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ _RANGES = (
     "\uff66-\uff9f\U00020000-\U000323af"
 )
 _CHARACTER = re.compile(f"[{_RANGES}]")
+_RUN = re.compile(f"[{_RANGES}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _COMPATIBILITY = re.compile("[\u3000-\u30ff\u3200-\u33ff\uf900-\ufaff\uff00-\uffef\U0002f800-\U0002fa1f]")
 _WORD = re.compile(r'"([^"]*)"|(\S+)')
@@ -25,7 +26,7 @@ def index_text(text: str) -> str:
     """Return ``text`` as the index takes it."""
     if text.isascii() or not _CHARACTER.search(text):
         return text
-    return _CHARACTER.sub(r" \g<0> ", fold(text))
+    return _RUN.sub(_spread, fold(text))
 
 
 def fold(text: str) -> str:
@@ -74,3 +75,7 @@ def terms(query: str) -> list[str]:
 def plain(text: str) -> str:
     """Return ``text`` without case, diacritics and compatibility forms: alike is found by alike."""
     return "".join(c for c in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(c))
+
+
+def _spread(run: re.Match[str]) -> str:
+    return f" {' '.join(run[0])} "
