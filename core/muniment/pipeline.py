@@ -107,6 +107,7 @@ class _Run:
     bytes_read: int = 0
     unchanged_partitions: list[tuple[str, str, int]] = field(factory=list)
     reader: Reader | None = None
+    resumed: bool = False
     started: float = field(factory=time.monotonic)
     last_event: float = 0.0
 
@@ -178,6 +179,7 @@ class _Run:
             # From the oldest checkpoint: a sink that is ahead knows its records by key and hash.
             oldest = min((c for c in starts if c), key=lambda c: c.sequence)
             after, sequence = oldest.position, oldest.sequence
+            self.resumed = True
         for sink in self.sinks:
             sink.begin(partition, from_start=after is None)
         with contextlib.closing(workers.map(self._chunks(reader, partition, after, sequence))) as results:
@@ -215,7 +217,7 @@ class _Run:
         self.findings.update(item.findings)
 
     def _refuse_nothing(self) -> None:
-        if self.retry_quarantined:
+        if self.retry_quarantined or self.resumed:
             return
         if not any(s.counts.read for s in self.sinks):
             labels = ", ".join(f"`{s.path}` ({s.type})" for s in self.plan.sources)

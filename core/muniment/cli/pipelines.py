@@ -1,0 +1,192 @@
+"""``muniment run``, ``validate``, ``plan``, ``test``, ``schema``: what is declared in a file."""
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from muniment.cli import screen
+from muniment.cli.options import json_option, pipeline_argument, quiet_option, run_options
+
+
+@click.command(short_help="Run a pipeline file.")
+@pipeline_argument
+@run_options
+def run(pipeline: str, workers: int | None, allow_incomplete: bool, quiet: bool, as_json: bool) -> int:
+    """Run a pipeline file to its end.
+
+    A run that was stopped or killed goes on where it was when the same command is given again.
+    With --workers the file's engine is replaced: 1 is this process alone.
+
+    \b
+    Examples:
+      muniment run pipeline.yaml
+      muniment run pipeline.yaml --json > report.json
+    """
+    from muniment import config
+    from muniment.cli.assemble import engine_for
+    from muniment.cli.running import finish, run_plan
+    from muniment.plugins import load_registry
+
+    registry = load_registry()
+    plan = config.load(Path(pipeline), registry)
+    if workers is not None:
+        plan = attrs.evolve(plan, engine=engine_for(workers, ()))
+    if allow_incomplete:
+        plan = attrs.evolve(plan, allow_incomplete=True)
+    report = run_plan(plan, registry, silent=quiet or as_json)
+    code = finish(report, as_json=as_json, quiet=quiet)
+    if report.quarantined and not (quiet or as_json):
+        from muniment.cli.import_ import quoted
+
+        screen.out(f"see what was quarantined: muniment quarantine list {quoted(pipeline)}")
+    return code
+
+
+@click.command(short_help="Check a pipeline file; all mistakes at once.")
+@pipeline_argument
+@quiet_option
+@json_option
+def validate(pipeline: str, as_json: bool, quiet: bool) -> int:
+    """Check a pipeline file and run nothing.
+
+    Every mistake is shown at once, with its place and the closest valid name.
+
+    \b
+    Example:
+      muniment validate pipeline.yaml
+    """
+    from muniment import config
+    from muniment.errors import ConfigError
+    from muniment.plugins import load_registry
+
+    try:
+        plan = config.load(Path(pipeline), load_registry())
+    except ConfigError as error:
+        if not as_json:
+            raise
+        screen.out_json({"valid": False, "problems": [attrs.asdict(p) for p in error.problems]})
+        return error.exit_code
+    if as_json:
+        screen.out_json({"valid": True, "problems": []})
+    elif not quiet:
+        parts = [
+            f"{len(steps)} {noun if len(steps) == 1 else f'{noun}s'}"
+            for steps, noun in ((plan.sources, "source"), (plan.transforms, "transform"), (plan.sinks, "sink"))
+            if steps
+        ]
+        screen.out(f"{screen.line(pipeline)}: valid, {', '.join(parts)}")
+    return 0
+
+
+@click.command(short_help="Show what a pipeline would do, and what it guarantees.")
+@pipeline_argument
+@json_option
+def plan(pipeline: str, as_json: bool) -> int:
+    """Show what a pipeline would do, and run nothing.
+
+    For every sink it says how units are committed, and whether a record can arrive twice.
+
+    \b
+    Example:
+      muniment plan pipeline.yaml
+    """
+    from muniment import config
+    from muniment.plugins import load_registry
+
+    registry = load_registry()
+    described = config.describe_plan(config.load(Path(pipeline), registry), registry)
+    if as_json:
+        screen.out_json(described)
+    else:
+        for text in _outline(described):
+            screen.out(text)
+    return 0
+
+
+@click.command(short_help="Run the tests that a pipeline file holds.")
+@pipeline_argument
+@quiet_option
+@json_option
+def test(pipeline: str, as_json: bool, quiet: bool) -> int:
+    """Run the tests under `tests:` in a pipeline file.
+
+    Each sends one conversation through the transforms and looks at what a sink would get; nothing
+    is stored.  The exit code is 1 if one fails.
+
+    \b
+    Example:
+      muniment test pipeline.yaml
+    """
+    from muniment import config
+    from muniment.plan_tests import run_tests
+    from muniment.plugins import load_registry
+
+    results = run_tests(config.load(Path(pipeline), load_registry()))
+    failed = [r for r in results if not r.passed]
+    if as_json:
+        screen.out_json([attrs.asdict(r) for r in results])
+    elif not results:
+        screen.note(f"{screen.line(pipeline)} holds no tests; add some under `tests:`")
+    else:
+        for result in failed if quiet else results:
+            mark = click.style("ok", fg="green") if result.passed else click.style("FAILED", fg="red", bold=True)
+            detail = "" if result.passed else f": {screen.clean(result.detail)}"
+            screen.out(f"{mark}  {screen.line(result.name)} ({screen.line(result.sink)}){detail}")
+        if not quiet:
+            screen.out(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+@click.command(short_help="Print the JSON Schema of pipeline files, for editors.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write to this file instead.")
+def schema(out: str | None) -> None:
+    """Print the JSON Schema of pipeline files, with all installed components.
+
+    An editor that knows it completes options and marks mistakes while you type.
+
+    \b
+    Example:
+      muniment schema --out muniment.schema.json
+      # then, as the first line of pipeline.yaml:
+      # yaml-language-server: $schema=muniment.schema.json
+    """
+    import json
+
+    from muniment.plugins import load_registry
+    from muniment.schema import pipeline_schema
+
+    made = pipeline_schema(load_registry())
+    if out is None:
+        screen.out_json(made)
+    else:
+        Path(out).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _outline(value: Any, indent: str = "") -> list[str]:
+    """Return JSON as lines that a person reads: keys, values, deeper ones indented."""
+    if isinstance(value, dict):
+        lines = []
+        for key, inner in value.items():
+            name = click.style(f"{indent}{screen.line(str(key))}:", bold=not indent)
+            if isinstance(inner, dict | list) and inner:
+                lines += [name, *_outline(inner, f"{indent}  ")]
+            else:
+                lines.append(f"{name} {_scalar(inner)}")
+        return lines
+    if isinstance(value, list):
+        lines = []
+        for inner in value:
+            nested = _outline(inner, f"{indent}  ")
+            lines += [f"{indent}- {nested[0].strip()}", *nested[1:]] if nested else [f"{indent}-"]
+        return lines
+    return [f"{indent}{_scalar(value)}"]
+
+
+def _scalar(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return screen.line(str(value))

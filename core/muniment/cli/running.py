@@ -1,0 +1,73 @@
+"""How does a command run a plan?  Signals set a flag, progress goes to a terminal, the report is printed."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from muniment.cli import screen
+from muniment.pipeline import RunReport, StopFlag, run
+
+if TYPE_CHECKING:
+    from muniment.plan import Plan
+    from muniment.plugins import Registry
+
+
+def run_plan(
+    plan: "Plan", registry: "Registry", *, silent: bool = False, retry_quarantined: bool = False
+) -> RunReport:
+    """Run a plan as a command does; ``silent`` shows no progress.
+
+    Raises:
+        MunimentError: the run failed or was stopped.
+    """
+    stop = StopFlag()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stop_on_signals(stop))
+        if not silent and sys.stderr.isatty():
+            from muniment.cli.progress import Progress
+
+            progress = Progress(stop)
+            registry.register(progress, "progress")
+            stack.callback(progress.close)
+        return run(plan, registry, stop=stop, retry_quarantined=retry_quarantined)
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: StopFlag) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM ask the run to end in order; the second ends the process at once."""
+
+    def handle(number: int, _frame: Any) -> None:
+        if stop:
+            if sys.stderr.isatty():
+                # The progress bar has hidden the cursor, and will not come to show it again.
+                os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(n, handle) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def finish(report: RunReport, *, as_json: bool, quiet: bool, more: dict[str, Any] | None = None) -> int:
+    """Print a report, as JSON or for people; return the exit code."""
+    if as_json:
+        screen.out_json({**report.as_json(), **(more or {})})
+    elif not quiet:
+        from muniment.cli.report import summary
+
+        for text in summary(report):
+            screen.out(text)
+    return report.exit_code

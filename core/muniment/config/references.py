@@ -1,0 +1,66 @@
+"""What do ``${env:NAME}`` and ``${env:NAME:-default}`` in a pipeline file stand for?
+
+References are replaced after parsing, in text values only: what they give can add no key and
+change no other value.  ``$${`` is a literal ``${``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from muniment.structure import Reference
+
+Path = tuple[str | int, ...]
+Report = Callable[[Path, str], None]
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)(?P<end>\}?)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def resolve(data: Any, environ: Mapping[str, str], report: Report, path: Path = ()) -> Any:
+    """Return ``data`` with its references replaced; ``report`` hears what is wrong, by path."""
+    if isinstance(data, dict):
+        return {k: resolve(v, environ, report, (*path, k)) for k, v in data.items()}
+    if isinstance(data, list):
+        return [resolve(v, environ, report, (*path, i)) for i, v in enumerate(data)]
+    if isinstance(data, str) and "${" in data:
+        return _replace(data, environ, lambda message: report(path, message), path)
+    return data
+
+
+def _replace(text: str, environ: Mapping[str, str], report: Callable[[str], None], path: Path) -> str:
+    found = [m for m in _REFERENCE.finditer(text) if m[0] != "$${"]
+
+    def value(match: re.Match[str]) -> str:
+        return "${" if match[0] == "$${" else _value(match, environ, report, path)
+
+    replaced = _REFERENCE.sub(value, text)
+    return Reference(replaced, found[0][0] == text) if found else replaced
+
+
+def _value(
+    match: re.Match[str], environ: Mapping[str, str], report: Callable[[str], None], path: Path
+) -> str:
+    if not match["end"]:
+        report(f"`{match[0]}` has no `}}`; write `$${{` for a literal `${{`")
+        return ""
+    scheme, _, rest = match["body"].partition(":")
+    if scheme == "secret":
+        report(f"secrets are not supported yet by `{_dotted(path)}`")
+        return ""
+    name, has_default, default = rest.partition(":-")
+    if scheme != "env" or not _NAME.fullmatch(name):
+        report(
+            f"unknown reference `{match[0]}`; there is `${{env:NAME}}` and `${{env:NAME:-default}}`, and"
+            " `$${` for a literal `${`"
+        )
+        return ""
+    if value := environ.get(name):
+        return value
+    if not has_default:
+        report(f"the environment variable `{name}` is not set; set it, or write `${{env:{name}:-default}}`")
+    return default
+
+
+def _dotted(path: Path) -> str:
+    return "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in path).removeprefix(".")

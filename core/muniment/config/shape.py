@@ -1,0 +1,73 @@
+"""Which keys of a pipeline file are the core's own?  Everything else is a component's options."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+from attrs import frozen
+
+from muniment.options import option
+from muniment.plan import OnPlanChange, SinkPath
+
+_DEFAULTS = {a.name: a.default for a in attrs.fields(SinkPath)}
+
+
+@frozen(kw_only=True)
+class PipelineKeys:
+    """The top of the file."""
+
+    version: Literal[1] = option("The version of this file's form.")
+    name: str | None = option("The pipeline's name.  Default: the file's, without its ending.", default=None)
+    source: Mapping[str, Any] | None = option("Where conversations come from.", default=None)
+    sources: tuple[Mapping[str, Any], ...] = option("Several sources, read one after another.", default=())
+    transforms: tuple[Mapping[str, Any], ...] = option(
+        "What happens to every conversation, in order.", default=()
+    )
+    sinks: tuple[Mapping[str, Any], ...] = option("Where conversations go.", default=())
+    engine: Mapping[str, Any] | None = option("How the pipeline runs.", default=None)
+    allow_incomplete: bool = option(
+        "End with exit code 0 although a shard or an asset that the source names is missing.", default=False
+    )
+    tests: tuple[Mapping[str, Any], ...] = option("What `muniment test` checks.", default=())
+
+
+@frozen(kw_only=True)
+class UnitKeys:
+    """When a unit ends: whatever comes first."""
+
+    max_records: int = option(
+        "Conversations.",
+        default=_DEFAULTS["max_unit_records"],
+        validator=attrs.validators.gt(0),
+    )
+    max_bytes: int = option("Bytes.", default=_DEFAULTS["max_unit_bytes"], validator=attrs.validators.gt(0))
+    max_seconds: float = option(
+        "Seconds.", default=_DEFAULTS["max_unit_seconds"], validator=attrs.validators.gt(0)
+    )
+
+
+@frozen(kw_only=True)
+class OwnSinkKeys:
+    """What the core itself takes beside a sink's options."""
+
+    name: str | None = option("The sink's name in messages and counts.  Default: its type.", default=None)
+    transforms: tuple[Mapping[str, Any], ...] = option(
+        "What happens to a conversation on its way to this sink only, after the pipeline's own.", default=()
+    )
+    on_plan_change: OnPlanChange | None = option(
+        "What happens to stored conversations when only the plan changed.  Must be given where a transform"
+        " alters content; otherwise keep.",
+        default=None,
+    )
+    unit: UnitKeys = option("When what was written is committed.", factory=UnitKeys)
+
+
+@frozen(kw_only=True)
+class TestKeys:
+    """One entry of ``tests``."""
+
+    __test__ = False  # pytest takes what is called Test for a test.
+
+    name: str = option("What the test shows.")
+    input: Mapping[str, Any] = option("A conversation: texts by role, `messages`, or `conversation`.")
+    expect: Mapping[str, Any] = option("What must hold for every sink.")

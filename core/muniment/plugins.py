@@ -1,0 +1,414 @@
+"""Which plugins are installed, and are they sound?
+
+Each plugin is loaded and checked alone, with a pluggy manager of its own: what one does wrong
+concerns no other.  A broken plugin is set aside with the reason and is an error only for a
+pipeline that uses it.
+"""
+
+import importlib
+import logging
+import re
+from collections.abc import Collection, Iterator, Mapping
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
+from typing import Any, Literal, cast, overload
+
+import pluggy
+from attrs import define, field, frozen
+
+from muniment import hookspecs
+from muniment.components import Component, Engine, Format, Sink, Source, Transform
+from muniment.errors import PluginError
+from muniment.events import RunEvent
+
+GROUP = "muniment.plugins.v1"
+
+CORE_COMMANDS = frozenset(
+    {
+        "demo", "export", "import", "plan", "plugins", "quarantine", "run", "schema", "search", "status",
+        "test", "validate",
+    }
+)  # fmt: skip
+"""Commands that no plugin can add."""
+
+_BASES: dict[str, type[Component]] = {
+    "sources": Source,
+    "transforms": Transform,
+    "sinks": Sink,
+    "formats": Format,
+    "engines": Engine,
+}
+_ENGINES = {"local": "muniment.engine.local:Local", "pool": "muniment.engine.pool:Pool"}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_COMMAND = re.compile(r"[a-z][a-z0-9_-]*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+_log = logging.getLogger(__name__)
+
+
+@frozen
+class Plugin:
+    """A sound plugin and what it adds: names by kind, sorted."""
+
+    name: str
+    distribution: str
+    version: str
+    components: Mapping[str, tuple[str, ...]]
+    commands: Mapping[str, str]
+    manager: pluggy.PluginManager = field(repr=False, eq=False)
+
+    def __str__(self) -> str:
+        return f"`{self.name}` ({self.distribution} {self.version})"
+
+
+@frozen
+class BrokenPlugin:
+    """A plugin that was set aside."""
+
+    name: str
+    distribution: str
+    version: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` ({self.distribution} {self.version})"
+
+
+@frozen
+class _Offer:
+    """A component that a plugin adds: the class, or where it is."""
+
+    plugin: str
+    distribution: str
+    version: str
+    target: str | type[Any]
+
+
+def load_registry(*, allow: Collection[str] | None = None, deny: Collection[str] = ()) -> "Registry":
+    """Load the installed plugins; ``allow`` and ``deny`` hold plugin names (those of the entry points).
+
+    Never raises for what a plugin does wrong: see `Registry.broken` and `Registry.conflicts`.
+    """
+    registry = Registry()
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
+        if (allow is None or entry.name in allow) and entry.name not in deny:
+            registry._load(entry)
+    return registry
+
+
+@define
+class Registry:
+    """The plugins of one program, and the components that they add, by kind and name.
+
+    Kinds: ``sources``, ``transforms``, ``sinks``, ``formats`` and, from the core, ``engines``.
+    """
+
+    _plugins: list[Plugin] = field(factory=list, init=False)
+    _broken: list[BrokenPlugin] = field(factory=list, init=False)
+    _offers: dict[str, dict[str, list[_Offer]]] = field(init=False)
+
+    @_offers.default
+    def _core_offers(self) -> dict[str, dict[str, list[_Offer]]]:
+        from muniment import __version__
+
+        offers: dict[str, dict[str, list[_Offer]]] = {kind: {} for kind in (*_BASES, "commands")}
+        for name, target in _ENGINES.items():
+            offers["engines"][name] = [_Offer("core", "muniment", __version__, target)]
+        return offers
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The sound plugins."""
+        return tuple(self._plugins)
+
+    @property
+    def broken(self) -> tuple[BrokenPlugin, ...]:
+        """The plugins that were set aside."""
+        return tuple(self._broken)
+
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        """What two plugins both claim: a sentence each."""
+        return tuple(
+            problem
+            for kind, names in self._offers.items()
+            for name in names
+            if (problem := self._conflict(kind, name))
+        ) + tuple(self._plugin_conflicts().values())
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Return the names of a kind of component, sorted."""
+        return tuple(sorted(self._offers[kind]))
+
+    def owner(self, kind: str, name: str) -> tuple[str, str]:
+        """Return the distribution that adds a component, and its version.
+
+        Raises:
+            PluginError: there is no such component, or there are two.
+        """
+        offer = self._find(kind, name)
+        return offer.distribution, offer.version
+
+    @overload
+    def get(self, kind: Literal["sources"], name: str) -> type[Source]: ...
+    @overload
+    def get(self, kind: Literal["transforms"], name: str) -> type[Transform]: ...
+    @overload
+    def get(self, kind: Literal["sinks"], name: str) -> type[Sink]: ...
+    @overload
+    def get(self, kind: Literal["formats"], name: str) -> type[Format]: ...
+    @overload
+    def get(self, kind: Literal["engines"], name: str) -> type[Engine]: ...
+    @overload
+    def get(self, kind: str, name: str) -> type[Component]: ...
+    def get(self, kind: str, name: str) -> type[Component]:
+        """Import and return the class of a component.
+
+        Raises:
+            PluginError: there is no such component, its module cannot be imported, or two plugins
+                add one of that name.  The message says what to do.
+        """
+        offer = self._find(kind, name)
+        cls = _import(kind, name, offer) if isinstance(offer.target, str) else offer.target
+        base = _BASES[kind]
+        is_component = isinstance(cls, type) and issubclass(cls, base) and hasattr(cls, "__attrs_attrs__")
+        if not is_component:
+            raise PluginError(
+                f"{_noun(kind)} `{name}` of {offer.distribution} {offer.version} is not an attrs class that"
+                f" derives from `muniment.{base.__name__}`; tell its author"
+            )
+        return cast(type[Component], cls)
+
+    def find_name(self, kind: str, cls: type[Any]) -> str:
+        """Return the name of a class; its own where no plugin adds it."""
+        where = f"{cls.__module__}:{cls.__qualname__}"
+        for name, offers in self._offers[kind].items():
+            if any(offer.target in (where, cls) for offer in offers):
+                return name
+        return cls.__name__
+
+    def commands(self) -> dict[str, str]:
+        """Return the commands that plugins add: name -> ``"package.module:command"``.  Those that two
+        plugins add are left out (see `conflicts`)."""
+        offers = self._offers["commands"]
+        return {n: str(offers[n][0].target) for n in sorted(offers) if not self._conflict("commands", n)}
+
+    def call_run_event(self, event: RunEvent) -> None:
+        """Tell every observer.  What one raises is logged and reaches neither the run nor the others."""
+        for plugin in self._plugins:
+            try:
+                plugin.manager.hook.muniment_run_event(event=event)
+            except Exception:  # noqa: BLE001 - a stranger's code, after the fact
+                _log.warning("plugin %s failed on the event `%s`", plugin, event.kind, exc_info=True)
+
+    def register(self, plugin: object, name: str) -> None:
+        """Add a plugin that is no installed distribution: an observer, or a component under test.
+
+        Raises:
+            PluginError: it is not sound.
+        """
+        try:
+            self._add(plugin, name, "this program", "")
+        except _Unsound as error:
+            raise PluginError(f"plugin `{name}` cannot be used: {error}") from error
+
+    def _load(self, entry: EntryPoint) -> None:
+        owner = entry.dist.name if entry.dist else "unknown"
+        version = entry.dist.version if entry.dist else ""
+        try:
+            self._add(_load_module(entry), entry.name, owner, version)
+        except _Unsound as error:
+            self._broken.append(BrokenPlugin(entry.name, owner, version, str(error)))
+
+    def _add(self, module: object, name: str, owner: str, version: str) -> None:
+        manager = _manager_of(module, name)
+        offers = {kind: _offered(manager, kind, base) for kind, base in _BASES.items() if kind != "engines"}
+        commands = _offered_commands(manager)
+        everything: dict[str, Mapping[str, str | type[Component]]] = {**offers, "commands": commands}
+        for kind, targets in everything.items():
+            for component, target in targets.items():
+                offer = _Offer(name, owner, version, target)
+                self._offers[kind].setdefault(component, []).append(offer)
+        names = {kind: tuple(sorted(targets)) for kind, targets in offers.items()}
+        self._plugins.append(Plugin(name, owner, version, names, commands, manager))
+
+    def _find(self, kind: str, name: str) -> _Offer:
+        offers = self._offers[kind].get(name)
+        if not offers:
+            raise PluginError(f"unknown {_noun(kind)} `{name}`{self._remedy(kind, name)}")
+        problem = self._conflict(kind, name) or self._plugin_conflicts().get(offers[0].plugin)
+        if problem:
+            raise PluginError(problem)
+        return offers[0]
+
+    def _remedy(self, kind: str, name: str) -> str:
+        from muniment.structure import closest
+
+        said = closest(name, self.names(kind))
+        if self._broken:
+            said += "".join(f"; plugin {b} was set aside: {b.reason}" for b in self._broken)
+        return said
+
+    def _conflict(self, kind: str, name: str) -> str:
+        offers = self._offers[kind][name]
+        if len(offers) < 2:
+            return ""
+        owners = " and ".join(f"{o.distribution} {o.version}".rstrip() for o in offers)
+        return f"{_noun(kind)} `{name}` is added by {owners}; uninstall or deny one of them"
+
+    def _plugin_conflicts(self) -> dict[str, str]:
+        """Say which plugin names are taken twice; what these plugins add cannot be used."""
+        owners: dict[str, list[Plugin | BrokenPlugin]] = {}
+        every: list[Plugin | BrokenPlugin] = [*self._plugins, *self._broken]
+        for plugin in every:
+            owners.setdefault(plugin.name, []).append(plugin)
+        return {
+            name: f"plugin `{name}` is installed by "
+            + " and ".join(f"{p.distribution} {p.version}".rstrip() for p in plugins)
+            + "; uninstall one of them"
+            for name, plugins in owners.items()
+            if len(plugins) > 1
+        }
+
+
+# --- one plugin ---------------------------------------------------------------------------------
+
+
+class _Unsound(Exception):  # noqa: N818 - never leaves this module
+    """A plugin cannot be used; the text is the reason."""
+
+
+def _load_module(entry: EntryPoint) -> object:
+    try:
+        return entry.load()
+    except (Exception, SystemExit) as error:
+        raise _Unsound(f"`{entry.value}` cannot be imported: {_said(error)}") from error
+
+
+def _manager_of(module: object, name: str) -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("muniment")
+    manager.add_hookspecs(hookspecs)
+    hooks = [n for n in vars(manager.hook) if n.startswith("muniment_")]
+    try:
+        manager.register(module, name)
+        unknown = sorted(set(_implemented(manager, module)) - set(hooks))
+        if unknown:
+            from muniment.structure import closest
+
+            raise _Unsound(f"unknown hook `{unknown[0]}`{closest(unknown[0], hooks)}")
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        hook = re.search(r"hook '(\w+)'", str(error))
+        said = str(error).strip().splitlines()[-1]
+        raise _Unsound(f"`{hook[1]}`: {said}" if hook else said) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _Unsound(f"it cannot be registered: {_said(error)}") from error
+    if not manager.get_hookcallers(module):
+        raise _Unsound("it has no hook implementation; mark its functions with `@muniment.hookimpl`")
+    return manager
+
+
+def _implemented(manager: pluggy.PluginManager, module: object) -> list[str]:
+    return [caller.name for caller in manager.get_hookcallers(module) or ()]
+
+
+def _call(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[Any, Any]]:
+    """Yield the items of the mapping that a plugin's hook returns."""
+    try:
+        results = getattr(manager.hook, hook)()
+    except (Exception, SystemExit) as error:
+        raise _Unsound(f"`{hook}` failed: {_said(error)}") from error
+    for result in results:
+        if not isinstance(result, Mapping):
+            raise _Unsound(f"`{hook}` must return a mapping, not {type(result).__name__}")
+        yield from result.items()
+
+
+def _offered(
+    manager: pluggy.PluginManager, kind: str, base: type[Component]
+) -> dict[str, str | type[Component]]:
+    hook = f"muniment_{kind}"
+    offered: dict[str, str | type[Component]] = {}
+    for name, target in _call(manager, hook):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise _Unsound(f"`{hook}`: the name `{name}` must be lower case letters, digits and `_`")
+        is_place = isinstance(target, str) and _TARGET.fullmatch(target)
+        if not is_place and not (isinstance(target, type) and issubclass(target, base)):
+            raise _Unsound(
+                f'`{hook}`: `{name}` must be "package.module:Class" or a class that derives from'
+                f" `muniment.{base.__name__}`"
+            )
+        offered[name] = target
+    return offered
+
+
+def _offered_commands(manager: pluggy.PluginManager) -> dict[str, str]:
+    commands: dict[str, str] = {}
+    for name, target in _call(manager, "muniment_commands"):
+        if not isinstance(name, str) or not _COMMAND.fullmatch(name):
+            raise _Unsound(
+                f"`muniment_commands`: the name `{name}` must be lower case letters, digits, `_` and `-`"
+            )
+        if name in CORE_COMMANDS:
+            raise _Unsound(f"`muniment_commands`: `{name}` is one of muniment's own commands; choose another name")
+        if not isinstance(target, str) or not _TARGET.fullmatch(target):
+            raise _Unsound(f'`muniment_commands`: `{name}` must be "package.module:command"')
+        commands[name] = target
+    return commands
+
+
+# --- one component ------------------------------------------------------------------------------
+
+
+def _import(kind: str, name: str, offer: _Offer) -> Any:
+    module, _, attribute = str(offer.target).partition(":")
+    whose = f"{_noun(kind)} `{name}`"
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing == module or module.startswith(f"{missing}."):
+            raise PluginError(
+                f"{whose} of {offer.distribution} {offer.version} is not at `{offer.target}`; tell its author"
+            ) from error
+        extra = _extra_for(missing, name, offer.distribution)
+        remedy = f'pip install "{extra}"' if extra else f"install the distribution that holds `{missing}`"
+        raise PluginError(f"{whose} needs the module `{missing}`, which is not installed: {remedy}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{whose} of {offer.distribution} {offer.version} cannot be imported from `{offer.target}`:"
+            f" {_said(error)}"
+        ) from error
+
+
+def _extra_for(module: str, component: str, owner: str) -> str:
+    """Return the requirement (``muniment[s3]``) that brings a module, or nothing where that is unknown."""
+    try:
+        found = distribution(owner)
+    except (PackageNotFoundError, ValueError):
+        return ""
+    extras = found.metadata.get_all("Provides-Extra") or []
+    bringing = [e for e in extras if _is_brought(module, e, found)]
+    # `all` brings everything: it is the answer only where nothing smaller is.
+    bringing.sort(key=lambda e: (e != component.replace("_", "-"), e == "all", e))
+    if not bringing and component.replace("_", "-") in extras:
+        bringing = [component.replace("_", "-")]
+    return f"{owner}[{bringing[0]}]" if bringing else ""
+
+
+def _is_brought(module: str, extra: str, found: Distribution) -> bool:
+    wanted = module.partition(".")[0].replace("_", "-").lower()
+    marker = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    return any(
+        re.split(r"[^\w.-]", line, maxsplit=1)[0].replace("_", "-").lower() == wanted
+        for line in found.requires or ()
+        if marker.search(line)
+    )
+
+
+def _noun(kind: str) -> str:
+    return kind.removesuffix("s")
+
+
+def _said(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

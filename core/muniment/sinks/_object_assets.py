@@ -1,0 +1,101 @@
+"""How do the files that conversations name get into the target, once each and checked?"""
+
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
+
+from muniment import names
+from muniment.errors import FatalError, InputError
+from muniment.model import Asset
+from muniment.objects import digest_of
+from muniment.storage import Storage
+
+
+class AssetCopies:
+    """Copies of assets, staged until `publish`; named by their digest, so a second one is no loss."""
+
+    def __init__(self, storage: Storage, prefix: str, open_asset: Callable[[Asset], BinaryIO]) -> None:
+        self.missing: dict[str, None] = {}
+        self._storage = storage
+        self._prefix = prefix
+        self.open_asset = open_asset
+        self._staged: dict[str, str] = {}
+
+    def add(self, assets: Iterable[Asset]) -> str:
+        """Stage those that the target lacks; return why it cannot be done, or nothing.
+
+        An asset that the source cannot give any more is noted in ``missing``.
+        """
+        for asset in assets:
+            try:
+                name = self._prefix + names.asset_name(asset.sha256 or "", asset.name, asset.mime_type)
+            except ValueError as error:
+                return f"asset `{asset.id}` cannot be stored: {error}"
+            if name in self._staged or self._storage.exists(name):
+                continue
+            problem = self._stage(asset, name)
+            if problem:
+                return problem
+        return ""
+
+    def publish(self) -> None:
+        """Make the copies visible; they must be synced before, and their names after."""
+        while self._staged:
+            name, token = next(iter(self._staged.items()))
+            self._storage.publish(token, name)
+            del self._staged[name]
+
+    def discard(self) -> None:
+        while self._staged:
+            self._storage.delete(self._staged.popitem()[1])
+
+    def take_missing(self) -> tuple[str, ...]:
+        """Return the digests of the assets that were missing since the last call."""
+        missing, self.missing = tuple(self.missing), {}
+        return missing
+
+    def __len__(self) -> int:
+        return len(self._staged)
+
+    def _stage(self, asset: Asset, name: str) -> str:
+        try:
+            source = self.open_asset(asset)
+        except FileNotFoundError:
+            self.missing[asset.sha256 or ""] = None
+            return ""
+        staged = self._storage.stage(name)
+        try:
+            with source:
+                _, digest = digest_of(_Reading(source), staged.write)  # type: ignore[arg-type]
+        except _UnreadableError as error:
+            staged.discard()
+            return f"asset `{asset.id}` cannot be read: {error}"
+        except BaseException:
+            staged.discard()
+            raise
+        if digest != asset.sha256:
+            staged.discard()
+            return f"asset `{asset.id}` is not what its digest says; the source changed while it was read"
+        staged.close()
+        self._staged[name] = staged.token
+        return ""
+
+
+class _UnreadableError(Exception):
+    pass
+
+
+class _Reading:
+    """Tells errors of the source, which reject one record, from those of the target."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except InputError as error:
+            raise _UnreadableError(str(error)) from error
+        except FatalError:
+            raise
+        except Exception as error:
+            raise _UnreadableError(f"{type(error).__name__} was raised") from error

@@ -1,0 +1,134 @@
+"""How does what was stored come back, each conversation once, merged from its versions?"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from muniment.components import Format
+from muniment.errors import FatalError, RecordError
+from muniment.merge import merge_records
+from muniment.model import Origin, Record
+from muniment.objects import decompressing
+from muniment.sinks import _object_manifest as manifests
+from muniment.state import State
+from muniment.storage import Storage
+
+if TYPE_CHECKING:
+    from muniment.sinks.objects import ObjectSink
+
+
+def read_back(sink: "ObjectSink", storage: Storage, state: State) -> Iterator[Record]:
+    """Yield every stored record.
+
+    Memory holds 8 bytes of each key's hash, and those conversations of which some versions were
+    read and some were not.
+
+    Raises:
+        NotImplementedError: the format cannot be read.
+        FatalError: an object is missing or damaged.
+    """
+    if not sink.make_format().reads_back:
+        raise NotImplementedError(f"format `{sink.layout.format}` cannot be read back")
+    return _read_mirror(sink, storage, state) if sink.layout.mode == "mirror" else _read_parts(sink, storage)
+
+
+def read_object(storage: Storage, form: Format, name: str) -> Iterator[Record]:
+    """Yield the records of one object.
+
+    Raises:
+        FatalError: it is missing or damaged.
+    """
+    try:
+        with storage.open(name) as raw, closing(decompressing(raw, name)) as stream:
+            yield from form.decode(stream, Origin(name, name))
+    except FileNotFoundError as error:
+        raise FatalError(f"`{name}` is missing; restore it from a copy") from error
+    except FatalError:
+        raise
+    except Exception as error:
+        reason = error.reason if isinstance(error, RecordError) else type(error).__name__
+        raise FatalError(f"`{name}` is damaged ({reason}); restore it from a copy") from error
+
+
+def merged_versions(records: Iterator[Record], versions: dict[int, int]) -> Iterator[Record]:
+    """Yield records; those whose key `digest` is in ``versions`` when as many as it says have come."""
+    waiting: dict[int, Record] = {}
+    for record in records:
+        key = digest(record.key)
+        count = versions.get(key, 1)
+        if key in waiting:
+            record = merge_records(waiting.pop(key), record)
+        if count > 1:
+            waiting[key] = record
+            versions[key] = count - 1
+        else:
+            yield record
+
+
+def digest(key: str) -> int:
+    """Return 8 bytes of a key's hash, which take less room than the key."""
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+
+
+@define
+class _Versions:
+    """Which versions of a key count: ``count`` of them, from the part number ``first`` on."""
+
+    first: int = 0
+    count: int = 1
+
+
+@define
+class _Index:
+    seen: set[int] = field(factory=set)
+    several: dict[int, _Versions] = field(factory=dict)
+
+
+def _read_parts(sink: "ObjectSink", storage: Storage) -> Iterator[Record]:
+    index = _index(storage)
+    counts = {key: v.count for key, v in index.several.items() if v.count > 1}
+
+    def records() -> Iterator[Record]:
+        for manifest in manifests.load_all(storage):
+            form = sink.make_format(manifest.format, manifest.format_options)
+            for made in manifest.objects:
+                for record in read_object(storage, form, made["name"]):
+                    versions = index.several.get(digest(record.key))
+                    if versions is None or manifest.number >= versions.first:
+                        yield record
+
+    return merged_versions(records(), counts)
+
+
+def _index(storage: Storage) -> _Index:
+    index = _Index()
+    for manifest in manifests.load_all(storage):
+        for made in manifest.objects:
+            for key, _, _, _, supersedes in made["records"]:
+                number = digest(key)
+                if number not in index.seen:
+                    index.seen.add(number)
+                elif supersedes:
+                    index.several[number] = _Versions(manifest.number)
+                elif number in index.several:
+                    index.several[number].count += 1
+                else:
+                    index.several[number] = _Versions(count=2)
+    return index
+
+
+def _read_mirror(sink: "ObjectSink", storage: Storage, state: State) -> Iterator[Record]:
+    current = (sink.layout.format, dict(sink.format_options))
+    others = {
+        made["name"]: (m.format, m.format_options) if (m.format, m.format_options) != current else None
+        for m in manifests.load_all(storage)
+        for made in m.objects
+    }
+    for stored in state.records():
+        if stored.location:
+            yield from read_object(
+                storage, sink.make_format(*(others.get(stored.location) or current)), stored.location
+            )

@@ -1,0 +1,233 @@
+"""How does a staged unit become part of the archive?  Objects, then their manifest, then the state."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muniment.components import Checkpoint, Context, Counts, Fence, Orphan, Prepared, Target
+from muniment.errors import ConfigError, FatalError, TargetBusyError
+from muniment.local_storage import make_folder
+from muniment.lock import TargetLock
+from muniment.model import JSON, Record
+from muniment.sinks import _object_manifest as manifests
+from muniment.sinks._object_read import read_back
+from muniment.sinks._object_state import Chain, add, open_state, storing
+from muniment.state import State
+
+if TYPE_CHECKING:
+    from muniment.sinks.objects import ObjectSink
+
+
+PART_NAME = re.compile(r"part-([0-9]{8,})-([^./]+)\.")
+
+
+class ObjectTarget(Target):
+    """A storage with manifests.  The manifest is the commit: put if absent, so one run wins.
+
+    Killed before the manifest, a unit is an orphan that nothing names; killed behind it, the next
+    opening finishes it.  Where one run at a time is sure (a lock), opening also removes orphans.
+    """
+
+    def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
+        self.sink = sink
+        self.ctx = ctx
+        self.layout = sink.layout
+        self._state: State | None = None
+        self._chain = Chain()
+        self._run = ""
+        self._last_unit = 0
+        self._owed: dict[str, dict[str, Any]] = {}
+        path = sink.lock_path(ctx)
+        self._lock = lock(path)
+        self.storage = sink.storage()
+        try:
+            self._check_capabilities()
+            self._state_path = sink.state_path(ctx)
+            with storing(self._state_path):
+                self._state, self._chain = open_state(self._state_path, self.storage)
+            if self._lock:
+                self._remove_orphans()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def state(self) -> State:
+        assert self._state is not None
+        return self._state
+
+    def committed(self) -> Mapping[str, Checkpoint]:
+        return self.state.checkpoints()
+
+    def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
+        for one in prepared:
+            if (one.unit.run, one.unit.number) > (self._run, self._last_unit) or one.unit.run != self._run:
+                self._commit(one)
+                self._run, self._last_unit = one.unit.run, one.unit.number
+
+    def abort(self, prepared: Sequence[Prepared]) -> None:
+        for one in prepared:
+            for made in one.objects:
+                if "token" in made:
+                    self.storage.delete(made["token"])
+
+    def orphans(self) -> Iterator[Orphan]:
+        for stored in self.storage.staged():
+            yield Orphan(stored.name, stored.size)
+        named = {o["name"] for m in manifests.load_all(self.storage) for o in m.objects}
+        for stored in self.storage.list("part-"):
+            if stored.name not in named:
+                yield Orphan(stored.name, stored.size)
+
+    def read_back(self) -> Iterator[Record]:
+        return read_back(self.sink, self.storage, self.state)
+
+    def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
+        with storing(self._state_path), self.state.transaction():
+            self.state.begin_run(run, self.ctx.pipeline, self.ctx.path)
+            self.state.end_run(run, exit_code, counts)
+
+    def quarantined(self) -> Iterator[Mapping[str, JSON]]:
+        return self.state.quarantined()
+
+    def close(self) -> None:
+        try:
+            # What made the commit fail (a full disk, say) is told by its own error.
+            with suppress(FatalError):
+                self._undo()
+        finally:
+            if self._state is not None:
+                self._state.close()
+            self.storage.close()
+            if self._lock:
+                self._lock.release()
+
+    # --- a commit ---------------------------------------------------------------------------
+
+    def _commit(self, prepared: Prepared) -> None:
+        with storing(self._state_path):
+            # Begun and never ended is how the next opening knows that there may be orphans.
+            self.state.begin_run(prepared.unit.run, self.ctx.pipeline, self.ctx.path)
+        made = [o for o in prepared.objects if "token" in o]
+        self._owed.update((o["token"], o) for o in made if o["token"] not in self._owed)
+        manifest = self._manifest(prepared)
+        data = manifest.to_json()
+        staged = self.storage.stage(manifests.name_of(manifest.number))
+        staged.write(data)
+        staged.close()
+        self._owed[staged.token] = {}
+        for one in made:
+            self._publish(one)
+        self.storage.sync()
+        self._publish_manifest(manifest.number, staged.token, data)
+        self.storage.sync()
+        self._owed.clear()
+        self._chain = Chain(manifest.number, hashlib.sha256(data).hexdigest())
+        for name in manifest.removed:
+            self.storage.delete(name)
+        with storing(self._state_path), self.state.transaction():
+            add(self.state, manifest)
+
+    def _publish(self, made: dict[str, Any]) -> None:
+        if self._owed[made["token"]].get("published"):
+            return
+        try:
+            self.storage.publish(made["token"], made["name"], if_absent=made["if_absent"])
+        except FileExistsError:
+            # The earlier version that a killed attempt has kept already: the first copy is the true one.
+            if made["records"]:
+                raise TargetBusyError(self._taken(made["name"])) from None
+            self.storage.delete(made["token"])
+        self._owed[made["token"]] = {**made, "published": True}
+
+    def _publish_manifest(self, number: int, token: str, data: bytes) -> None:
+        name = manifests.name_of(number)
+        try:
+            self.storage.publish(token, name, if_absent=True)
+        except FileExistsError:
+            with self.storage.open(name) as stream:
+                ours = stream.read() == data
+            if not ours:
+                raise TargetBusyError(self._taken(name)) from None
+            # An attempt whose answer was lost.
+            self.storage.delete(token)
+
+    def _manifest(self, prepared: Prepared) -> manifests.Manifest:
+        objects = prepared.objects
+        kept = ("name", "size", "sha256", "records")
+        return manifests.Manifest(
+            number=self._chain.number + 1,
+            unit=prepared.unit,
+            plan_hash=self.ctx.plan_hash,
+            mode=self.layout.mode,
+            format=self.layout.format,
+            pipeline=self.ctx.pipeline,
+            sink=self.ctx.path,
+            format_options=self.sink.format_options,
+            objects=tuple({k: o[k] for k in kept} for o in objects if "token" in o),
+            removed=tuple(n for o in objects for n in o.get("removed", ())),
+            missing_assets=tuple(n for o in objects for n in o.get("missing_assets", ())),
+            previous=self._chain.digest,
+        )
+
+    def _check_capabilities(self) -> None:
+        can = self.storage.capabilities
+        if not can.if_absent or (self.layout.mode == "mirror" and not can.replaces):
+            lack = "publish a name only if it is absent" if not can.if_absent else "replace an object"
+            raise ConfigError(
+                f"{self.ctx.path}: this storage cannot {lack}, which `mode: {self.layout.mode}` needs;"
+                " use `mode: snapshot`"
+            )
+
+    def _taken(self, name: str) -> str:
+        return f"`{name}` is there already: another run has written to this target; run the same command again"
+
+    # --- what was left ----------------------------------------------------------------------
+
+    def _undo(self) -> None:
+        """Remove what a commit that failed has staged, and parts that it has published unnamed."""
+        owed, self._owed = self._owed, {}
+        if not owed:
+            return
+        named = self.storage.exists(manifests.name_of(self._chain.number + 1))
+        for token, made in owed.items():
+            if not made.get("published"):
+                self.storage.delete(token)
+            elif made["if_absent"] and not named:
+                self.storage.delete(made["name"])
+
+    def _remove_orphans(self) -> None:
+        """Remove what is staged, and the parts that a killed run published behind its last manifest.
+
+        A part is archived data until the opposite is sure: nothing is removed on the word of a state
+        that was just made anew, and no part of a run that it does not know.
+        """
+        for stored in list(self.storage.staged()):
+            self.storage.delete(stored.name)
+        runs = self.state.runs()
+        if self._chain.rebuilt or not runs or runs[-1]["exit_code"] is not None:
+            return
+        last = {runs[-1]["run"]: 0}
+        for manifest in manifests.load_all(self.storage):
+            last[manifest.unit.run] = manifest.unit.number
+        for orphan in list(self.orphans()):
+            found = PART_NAME.match(orphan.where)
+            if found and found[2] == runs[-1]["run"] and int(found[1]) > last[found[2]]:
+                self.storage.delete(orphan.where)
+
+
+def lock(path: Path | None) -> TargetLock | None:
+    """Return a held lock on ``path``, whose folder is made first; None without one.
+
+    Raises:
+        TargetBusyError: another run holds it.
+    """
+    if path is None:
+        return None
+    make_folder(path.parent)
+    held = TargetLock(path)
+    held.acquire()
+    return held

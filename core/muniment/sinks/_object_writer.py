@@ -1,0 +1,263 @@
+"""How are a unit's records staged: as one part, or as one object per conversation?"""
+
+import io
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from muniment import names
+from muniment.canonical import to_json
+from muniment.components import Context, Prepared, Receipt, Unit, Writer
+from muniment.merge import merge_records
+from muniment.model import Origin, Record, Rejected
+from muniment.objects import SUFFIXES, Part, compressed, decompressing, digest_of, document
+from muniment.sinks._object_assets import AssetCopies
+from muniment.sinks._object_fate import Fate, decide, joined
+from muniment.sinks._object_manifest import row
+from muniment.sinks._object_payload import EARLIER, Entry, Payload, asset_links
+from muniment.state import State, StoredRecord
+
+if TYPE_CHECKING:
+    from muniment.sinks.objects import ObjectSink
+
+
+class ObjectWriter(Writer):
+    """What both modes share: what is known, the assets, the order of a seal.
+
+    It knows what is committed and what its open unit holds, so a unit is committed before the next
+    one is written.
+    """
+
+    def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
+        self.ctx = ctx
+        self.layout = sink.layout
+        self.form = sink.make_format()
+        self.wrappers = sink.wrappers()
+        self.suffix = self.form.suffix + SUFFIXES[self.layout.compression]
+        self.storage = sink.storage()
+        self._assets = AssetCopies(self.storage, self.layout.assets, ctx.open_asset)
+        path = sink.state_path(ctx)
+        self._state = State.open(path, read_only=True) if path.exists() else None
+        self._unit: dict[str, StoredRecord] = {}
+
+    def write(self, payload: Payload) -> Receipt:
+        known = self._state.find([e.key for e in payload.entries]) if self._state else {}
+        known.update((e.key, self._unit[e.key]) for e in payload.entries if e.key in self._unit)
+        # The assets come first, since only they can fail for the moment: a second attempt at the
+        # payload finds none of its records stored.
+        refused = self._copy_assets(payload, known)
+        stored = unchanged = 0
+        rejected: list[Rejected] = []
+        for entry in payload.entries:
+            before = self._unit.get(entry.key) or known.get(entry.key)
+            fate = self._fate(entry, before)
+            if fate is Fate.KEEP:
+                unchanged += 1
+            elif id(entry) in refused:
+                rejected.append(Rejected(entry.origin, "write", refused[id(entry)], entry.key))
+            elif self._store(entry, before, fate):
+                stored += 1
+            else:
+                unchanged += 1
+        return Receipt(stored, unchanged, tuple(rejected))
+
+    def seal(self, unit: Unit) -> Prepared:
+        objects = self._end(unit)
+        self.storage.sync()
+        if self._assets:
+            self._assets.publish()
+            self.storage.sync()
+        if missing := self._assets.take_missing():
+            objects.append({"missing_assets": list(missing)})
+        self._unit.clear()
+        return Prepared(unit, tuple(objects))
+
+    def close(self) -> None:
+        try:
+            self._discard()
+            self._assets.discard()
+        finally:
+            if self._state:
+                self._state.close()
+            self.storage.close()
+
+    @abstractmethod
+    def _store(self, entry: Entry, before: StoredRecord | None, fate: Fate) -> bool:
+        """Stage an entry; False if it turns out to be stored already."""
+
+    @abstractmethod
+    def _end(self, unit: Unit) -> list[dict[str, Any]]:
+        """Close what is staged and return it as the objects of a `Prepared`."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Remove what is staged and was not sealed."""
+
+    def _fate(self, entry: Entry, before: StoredRecord | None) -> Fate:
+        return decide(entry, before, self.ctx.plan_hash, self.ctx.on_plan_change)
+
+    def _joined(self, entry: Entry, before: StoredRecord | None, fate: Fate, location: str) -> StoredRecord:
+        record = joined(entry, before, fate, self.ctx.plan_hash, location, self.ctx.run)
+        self._unit[entry.key] = record
+        return record
+
+    def _copy_assets(self, payload: Payload, known: dict[str, StoredRecord]) -> dict[int, str]:
+        refused = {}
+        for entry in payload.entries:
+            if entry.assets and self._fate(entry, known.get(entry.key)) is not Fate.KEEP:
+                problem = self._assets.add(entry.assets)
+                if problem:
+                    refused[id(entry)] = problem
+        return refused
+
+
+class AppendWriter(ObjectWriter):
+    """A unit is one immutable part; a conversation that changed is appended again."""
+
+    def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
+        super().__init__(sink, ctx)
+        self._part: Part | None = None
+        self._rows: list[list[Any]] = []
+
+    def _store(self, entry: Entry, before: StoredRecord | None, fate: Fate) -> bool:
+        if self._part is None:
+            staged = self.storage.stage(f"part-{self.ctx.run}{self.suffix}")
+            self._part = Part(staged, self.form, self.wrappers)
+        self._part.add([entry.piece])
+        self._rows.append(row(self._joined(entry, before, fate, ""), supersedes=fate is Fate.OTHER_PLAN))
+        return True
+
+    def _end(self, unit: Unit) -> list[dict[str, Any]]:
+        part, rows = self._part, self._rows
+        if part is None:
+            return []
+        part.close()
+        self._part, self._rows = None, []
+        name = f"part-{unit.number:08}-{unit.run}{self.suffix}"
+        made = {"name": name, "size": part.size, "sha256": part.sha256, "records": rows}
+        return [{**made, "token": part.token, "if_absent": True}]
+
+    def _discard(self) -> None:
+        if self._part is not None:
+            self._part.discard()
+            self._part = None
+
+
+class MirrorWriter(ObjectWriter):
+    """One object per conversation.  Its name stays as it was first given, whatever the title becomes.
+
+    A newer version is merged into what stands there, where the format can be read; where it cannot,
+    and something would be lost, the object it replaces is kept as ``<name>.earlier-<8 hex digits>``.
+    """
+
+    def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
+        super().__init__(sink, ctx)
+        self._objects: dict[str, dict[str, Any]] = {}
+        self._removed: dict[str, None] = {}
+        self._earlier: dict[str, list[str]] | None = None
+
+    def _store(self, entry: Entry, before: StoredRecord | None, fate: Fate) -> bool:
+        piece, name = entry.piece, entry.name
+        if before is not None:
+            name = names.stem(before.location) + self.suffix
+            if fate in (Fate.NEWER, Fate.MIXED) and self.form.reads_back:
+                merged = self._merge(entry, before)
+                if merged is None:
+                    return False
+                piece = merged
+            elif fate in (Fate.MIXED, Fate.OTHER_PLAN_LACKING) or (
+                fate is Fate.OTHER_PLAN and self.ctx.on_plan_change == "new_version"
+            ):
+                self._keep_earlier(before)
+            elif fate is Fate.OTHER_PLAN:
+                self._removed.update(dict.fromkeys(self._earlier_of(name)))
+            if name != before.location:
+                self._removed[before.location] = None
+        record = self._joined(entry, before, fate, name)
+        self._stage(name, piece, [row(record, supersedes=fate is Fate.OTHER_PLAN)])
+        return True
+
+    def _end(self, unit: Unit) -> list[dict[str, Any]]:
+        objects = list(self._objects.values())
+        removed = [name for name in self._removed if name not in self._objects]
+        self._objects, self._removed = {}, {}
+        return [*objects, {"removed": removed}] if removed else objects
+
+    def _discard(self) -> None:
+        while self._objects:
+            self.storage.delete(self._objects.popitem()[1]["token"])
+
+    def _stage(self, name: str, data: bytes, rows: list[list[Any]], *, if_absent: bool = False) -> None:
+        staged = self.storage.stage(name)
+        try:
+            staged.write(data)
+            staged.close()
+        except BaseException:
+            staged.discard()
+            raise
+        self._note(name, staged.token, data, rows, if_absent=if_absent)
+
+    def _note(self, name: str, token: str, data: bytes, rows: list[list[Any]], *, if_absent: bool) -> None:
+        size, digest = digest_of(io.BytesIO(data))
+        replaced = self._objects.get(name)
+        self._objects[name] = {
+            "name": name, "size": size, "sha256": digest, "records": rows, "token": token, "if_absent": if_absent,
+        }  # fmt: skip
+        if replaced is not None:
+            self.storage.delete(replaced["token"])
+
+    # --- versions ---------------------------------------------------------------------------
+
+    def _merge(self, entry: Entry, before: StoredRecord) -> bytes | None:
+        """Return the union of what is stored and ``entry``; None if that is what is stored."""
+        stored = self._read(before.location)
+        if stored is None:
+            return entry.piece
+        new = _decode_one(self.form, entry.piece, entry.origin, self.suffix)
+        try:
+            old = _decode_one(self.form, stored, entry.origin, before.location)
+            merged = merge_records(old, new)
+        except Exception:  # noqa: BLE001 - whatever a format makes of damaged bytes; they are kept
+            self._keep_earlier(before)
+            return entry.piece
+        if merged is old or _same(merged, old):
+            return None
+        piece = self.form.encode(merged, asset_links(self.layout.assets))
+        return compressed(document(self.form, piece), self.layout.compression)
+
+    def _keep_earlier(self, before: StoredRecord) -> None:
+        data = self._read(before.location)
+        if data is None:
+            return
+        stem = names.stem(before.location)
+        name = f"{stem}{EARLIER}{before.source_hash[:8]}{before.location[len(stem) :]}"
+        if name not in self._objects:
+            self._stage(name, data, [], if_absent=True)
+
+    def _read(self, location: str) -> bytes | None:
+        """Return what stands at a name, or will when this unit is committed; None if it is gone."""
+        staged = self._objects.get(location)
+        try:
+            with self.storage.open(staged["token"] if staged else location) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def _earlier_of(self, name: str) -> list[str]:
+        if self._earlier is None:
+            self._earlier = {}
+            for stored in self.storage.list():
+                stem, mark, _ = stored.name.partition(EARLIER)
+                if mark and "/" not in stem:
+                    self._earlier.setdefault(stem, []).append(stored.name)
+        return self._earlier.get(names.stem(name), [])
+
+
+def _decode_one(form: Any, data: bytes, origin: Origin, name: str) -> Record:
+    """Return the one record of a document.  A format raises what it likes on damaged bytes."""
+    with decompressing(io.BytesIO(data), name) as stream:
+        (record,) = form.decode(stream, origin)
+    return record  # type: ignore[no-any-return]
+
+
+def _same(one: Record, other: Record) -> bool:
+    return to_json((one.conversation, one.raw)) == to_json((other.conversation, other.raw))

@@ -1,0 +1,125 @@
+"""Where do objects live, and how do they appear all at once?"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from attrs import frozen
+
+
+@frozen
+class Capabilities:
+    """What a storage can promise.
+
+    ``if_absent``: of two publishers of one name exactly one wins.  ``replaces``: a published name
+    can be replaced, and a reader sees the old bytes or the new ones, never a mixture.
+    """
+
+    if_absent: bool = True
+    replaces: bool = True
+
+
+@frozen
+class Stored:
+    """An object of a storage; ``size`` is in bytes."""
+
+    name: str
+    size: int
+
+
+class Staged(ABC):
+    """An object that is being written and that nobody sees yet.
+
+    ``token`` is JSON text: another process can publish, open or delete the object by it.
+    """
+
+    token: str
+
+    @abstractmethod
+    def write(self, data: bytes) -> object: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the object.  It is durable only after `Storage.sync`."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove the object instead; harmless after `close`."""
+
+
+class Storage(ABC):
+    """A flat space of named objects.
+
+    Names are relative paths with ``/``.  What is staged becomes visible by `publish`, whole or not
+    at all.  The order that makes a commit safe is: stage, close, `sync`, `publish`, `sync`.
+
+    Raises:
+        FatalError: whatever the place refuses (full, no permission); the message names the object
+            and the remedy.
+        TransientError: the same call may work later.
+    """
+
+    capabilities: Capabilities = Capabilities()
+
+    @abstractmethod
+    def stage(self, name: str) -> Staged:
+        """Begin an object that is to be published as ``name``."""
+
+    @abstractmethod
+    def publish(self, token: str, name: str, *, if_absent: bool = False) -> None:
+        """Give a staged object its name.
+
+        Raises:
+            FileExistsError: ``if_absent``, and the name is taken; the staged object is still there.
+        """
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Return when everything closed or published so far through this session is durable."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """Return the bytes of an object, also of a closed staged one by its token.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """Yield the published objects whose names begin with ``prefix``, in no particular order."""
+
+    @abstractmethod
+    def staged(self) -> Iterator[Stored]:
+        """Yield what is staged, by token: by running writers, and by killed ones."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove a published or staged object; harmless where there is none."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool: ...
+
+    def close(self) -> None:  # noqa: B027 - most storages hold nothing
+        """Release what the session holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it stays inside its storage.
+
+    Raises:
+        ValueError: it is empty or absolute, or has ``..``, empty segments, NUL or a backslash.
+    """
+    segments = name.split("/")
+    if "\0" in name or "\\" in name or any(s in ("", ".", "..") for s in segments):
+        raise ValueError(f"`{name!a}` is no name of an object")
+    return name

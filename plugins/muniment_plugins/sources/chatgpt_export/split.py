@@ -1,0 +1,574 @@
+"""Where does one conversation end and the next begin, in JSON that is still being inflated?
+
+`msgspec` skips a JSON value in C; asked to decode more than one value it names the byte where the second
+starts, and that is the end of the first.  Two kinds of values it refuses although they are sound: lone
+surrogates (``"\\ud83d"``) and deep nesting.  For those, and should a later version word its error
+differently, brackets and strings are followed by a regular expression instead.
+
+What is no JSON becomes a rejected byte range; cutting goes on at the next value that is a conversation.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from enum import Enum
+
+import msgspec
+from attrs import field, frozen
+
+from muniment.canonical import loads
+
+MAX_CONVERSATION_BYTES = 256 << 20
+"""A larger value is rejected: it would have to be held in memory whole."""
+
+_MAX_OTHER_BYTES = 1 << 20  # of a value that is no object, so no conversation
+_MAX_CHECKED_BYTES = 64 << 20  # of a value that is parsed to check where the brackets say it ends
+_LONGEST_TOKEN = 32
+_HELD_BYTES = 64 << 10  # at the end of a range that was not cut yet: what may belong to its end
+_LOOK_AHEAD_BYTES, _LOOK_AHEAD_VALUES = 1 << 20, 64
+_BRACKET_SCANS = 64  # in one rejected range; each may read to the end of the window
+_DEEP_CANDIDATES = 1000  # in one rejected range; each costs a thousand levels of nesting
+_MAX_HEAD_BYTES = 16 << 20  # of blanks, or of what stands before the array
+
+_BLANK = b" \t\r\n"
+_COMMA, _OPEN, _CLOSE, _BRACE, _END_BRACE, _QUOTE = b',[]{}"'
+_NO_BLANK = re.compile(rb"[^ \t\r\n]")
+_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
+_MALFORMED_AT = re.compile(r"\(byte (\d+)\)")
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
+)
+_TO_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+', re.DOTALL)
+_SCALAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^"{}\[\], \t\r\n]++', re.DOTALL)
+_CANDIDATE = re.compile(rb",[ \t\r\n]*+(?=\{)")
+_LIKELY_CANDIDATE = re.compile(
+    rb",[ \t\r\n]*+(?=\{[ \t\r\n]*+"
+    rb'"(?:title|(?:create|update)_time|(?:conversation_)?id|mapping|current_node|moderation_results)")'
+)
+_KEY = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
+
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class Shape(Enum):
+    """What the JSON is at its top."""
+
+    ARRAY = "array"  # [conversation, ...]
+    WRAPPED = "wrapped"  # {"conversations": [conversation, ...], ...}
+    SINGLE = "single"  # conversation
+
+
+@frozen
+class Piece:
+    """A value of the array, or a range that holds none.
+
+    ``data`` is ``bytes`` from ``start`` to ``end``; without it the range is rejected for ``reason``, and
+    ``digest`` is its SHA-256.  Cutting can be taken up again at ``next``; where that is None only behind
+    the piece that follows.
+    """
+
+    start: int
+    end: int
+    next: int | None
+    data: bytes | None = field(default=None, repr=False)
+    reason: str = ""
+    digest: str = ""
+
+
+class NotJSONError(Exception):
+    """The data does not begin as an array or an object."""
+
+
+def find_start(blocks: Iterable[bytes]) -> tuple[Shape, int]:
+    """Return the shape, and the byte where the first value stands (or the bracket that closes the array).
+
+    Raises:
+        NotJSONError: neither an array nor an object begins here.
+    """
+    window = _Window(blocks, 0)
+    window.fill(3)
+    at = window.skip_blanks(3 if window.buffer.startswith(b"\xef\xbb\xbf") else 0)
+    mark = window.byte_at(at)
+    if mark == _OPEN:
+        return Shape.ARRAY, window.skip_blanks(at + 1)
+    if mark == _BRACE:
+        return _Cutter(window, Shape.SINGLE).find_array(at)
+    raise NotJSONError
+
+
+def split(blocks: Iterable[bytes], shape: Shape, at: int, *, resumed: bool = False) -> Iterator[Piece]:
+    """Cut an array into its values, in order and without gaps but for separators.
+
+    Args:
+        blocks: the data from byte ``at`` on, in any sizes.
+        shape: what `find_start` said.
+        at: where `find_start` said that the first value stands, or with ``resumed`` a `Piece.next`.
+        resumed: ``at`` stands behind a comma.
+    """
+    cutter = _Cutter(_Window(blocks, at), shape)
+    return cutter.single(at) if shape is Shape.SINGLE else cutter.array(at, resumed)
+
+
+def is_conversation(data: bytes) -> bool:
+    """Tell whether ``data`` is an object with the keys of a conversation."""
+    try:
+        keys = _decode_keys(data)
+    except RecursionError:
+        return b'"mapping"' in data
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        if not _LONE_SURROGATE.search(data):
+            return False
+        try:
+            value = loads(data)
+        except msgspec.DecodeError:
+            return False
+        if not isinstance(value, dict):
+            return False
+        names = value.keys()
+        return bool({"mapping", "current_node"} & names or names >= {"conversation_id", "title", "create_time"})
+    unset = msgspec.UNSET
+    if keys.mapping is not unset or keys.current_node is not unset:
+        return True
+    return unset not in (keys.conversation_id, keys.title, keys.create_time)
+
+
+class _Keys(msgspec.Struct):
+    mapping: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    current_node: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    conversation_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    title: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    create_time: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_keys = msgspec.json.Decoder(_Keys).decode
+
+
+class _MalformedError(Exception):
+    """No JSON value ends here.  ``cut_off``: because the data does."""
+
+    def __init__(self, reason: str, *, cut_off: bool = False) -> None:
+        self.reason = reason
+        self.cut_off = cut_off
+        super().__init__(reason)
+
+
+class _Window:
+    """The part of the data that is held.  All places are absolute: bytes from the start of the data."""
+
+    __slots__ = ("base", "blocks", "buffer", "ended")
+
+    def __init__(self, blocks: Iterable[bytes], base: int) -> None:
+        self.blocks = iter(blocks)
+        self.buffer = bytearray()
+        self.base = base
+        self.ended = False
+
+    @property
+    def end(self) -> int:
+        return self.base + len(self.buffer)
+
+    def fill(self, amount: int) -> None:
+        """Hold at least ``amount`` bytes more, or all that is left."""
+        while amount > 0 and not self.ended:
+            block = next(self.blocks, None)
+            if block is None:
+                self.ended = True
+            else:
+                self.buffer += block
+                amount -= len(block)
+
+    def drop(self, upto: int) -> None:
+        if upto > self.base:
+            del self.buffer[: upto - self.base]
+            self.base = upto
+
+    def byte_at(self, at: int) -> int:
+        """Return the byte at ``at``, or -1 behind the end of the data."""
+        while at >= self.end:
+            if self.ended:
+                return -1
+            self.fill(1)
+        return self.buffer[at - self.base]
+
+    def skip_blanks(self, at: int, *, keep: bool = False) -> int:
+        """Return the place of the first byte from ``at`` on that is not blank, or the end of the data.
+
+        Without ``keep`` everything before it may be dropped; with it the search ends after
+        `_MAX_HEAD_BYTES`, at a blank.
+        """
+        start = at
+        while True:
+            match = _NO_BLANK.search(self.buffer, at - self.base)
+            if match is not None:
+                return self.base + match.start()
+            at = max(at, self.end)
+            if self.ended or (keep and at - start > _MAX_HEAD_BYTES):
+                return at
+            if not keep:
+                self.drop(at)
+            self.fill(1)
+
+    def trim(self, start: int, end: int) -> int:
+        """Return where the blanks before ``end`` begin, but not less than ``start``."""
+        buffer, low, at = self.buffer, start - self.base, end - self.base
+        while at > low and buffer[at - 1] in _BLANK:
+            at -= 1
+        return self.base + at
+
+    def cut(self, start: int, end: int) -> bytes:
+        with memoryview(self.buffer) as view:
+            return bytes(view[start - self.base : end - self.base])
+
+
+class _Cutter:
+    """Cuts one array."""
+
+    __slots__ = ("scans", "shape", "window")
+
+    def __init__(self, window: _Window, shape: Shape) -> None:
+        self.window = window
+        self.shape = shape
+        self.scans = -1  # how often brackets may still be followed; negative: as often as needed
+
+    # --- the three shapes
+
+    def find_array(self, start: int) -> tuple[Shape, int]:
+        """Tell whether the object at ``start`` is a wrapper, and where its array begins."""
+        window = self.window
+        at = window.skip_blanks(start + 1, keep=True)
+        while window.byte_at(at) == _QUOTE and at - start < _MAX_HEAD_BYTES:
+            window.fill(_LOOK_AHEAD_BYTES - (window.end - at))
+            key = _KEY.match(window.buffer, at - window.base)
+            if key is None:
+                break
+            at = window.base + key.end()
+            if key[1] == b"conversations" and window.byte_at(at) == _OPEN:
+                return Shape.WRAPPED, window.skip_blanks(at + 1)
+            if key[1] in (b"mapping", b"current_node", b"conversation_id"):
+                break
+            try:
+                separator = self._separator(at)
+            except _MalformedError:
+                break
+            if window.byte_at(separator) != _COMMA:
+                break
+            at = window.skip_blanks(separator + 1, keep=True)
+        return Shape.SINGLE, start
+
+    def single(self, start: int) -> Iterator[Piece]:
+        window = self.window
+        try:
+            separator = self._separator(start)
+        except _MalformedError as error:
+            yield self._rest(start, error)
+            return
+        end = window.trim(start, separator)
+        whole = window.byte_at(separator) == -1
+        yield Piece(start, end, window.end if whole else None, window.cut(start, end))
+        if not whole:
+            yield self._rest(separator, _MalformedError("data behind the end of the JSON"))
+
+    def array(self, at: int, resumed: bool) -> Iterator[Piece]:
+        window = self.window
+        at = window.skip_blanks(at)
+        if not resumed and window.byte_at(at) == _CLOSE and self._closes(at):
+            return
+        if resumed and window.byte_at(at) == -1:
+            return
+        while True:
+            window.drop(at)
+            start = at
+            try:
+                separator = self._separator(start)
+            except _MalformedError as error:
+                piece = self._rejected(start, error)
+                yield piece
+                at = piece.next or window.end
+                if at >= window.end and window.ended:
+                    return
+                continue
+            mark = window.byte_at(separator)
+            end = window.trim(start, separator)
+            data = window.cut(start, end)
+            if mark == _COMMA:
+                at = window.skip_blanks(separator + 1)
+                yield Piece(start, end, at, data)
+                continue
+            if mark == _CLOSE and self._closes(separator):
+                yield Piece(start, end, self._exhaust(), data)
+                return
+            # A value that is no conversation may have swallowed the bracket of the array, and conversations.
+            kept = is_conversation(data)
+            if kept:
+                yield Piece(start, end, None, data)
+            if kept and mark == -1:
+                yield self._empty(window.end, "the file ends inside the array")
+                return
+            stray = _MalformedError("something else than a comma or the end of the array follows", cut_off=mark == -1)
+            piece = self._rejected(separator if kept else start, stray, at_start=kept)
+            yield piece
+            at = piece.next or window.end
+            if at >= window.end and window.ended:
+                return
+
+    # --- where a value ends
+
+    def _separator(self, start: int) -> int:
+        """Return the place of the first byte behind the value at ``start`` that is not blank.
+
+        Raises:
+            _MalformedError: no value stands there, or it does not end.
+        """
+        window = self.window
+        first = window.byte_at(start)
+        if first == -1:
+            raise _MalformedError("the file ends where a conversation should begin", cut_off=True)
+        again = False
+        searched = start
+        while True:
+            message = self._skip_value(start)
+            held = window.end - start
+            if message is None:
+                if window.ended:
+                    return window.end
+            elif not message:
+                if not _ERROR_NAMES_END:
+                    return self._follow_brackets(start)
+                return self._follow_brackets(start, check=False)
+            elif match := _TRAILING.search(message):
+                if _ERROR_NAMES_END:
+                    return start + int(match[1]) - 1
+                return self._follow_brackets(start)
+            elif "truncated" in message:
+                if again or window.ended:
+                    if self._has_lone_surrogate(searched, window.end):
+                        return self._follow_brackets(start)
+                    searched = max(start, window.end - _LONGEST_TOKEN)
+                if window.ended:
+                    raise _MalformedError("the file ends inside the conversation", cut_off=True)
+            else:
+                match = _MALFORMED_AT.search(message)
+                at = start + int(match[1]) if match else window.end
+                # A number that the window cuts (`1.`) is malformed to msgspec, not truncated.
+                if window.ended or at + _LONGEST_TOKEN < window.end:
+                    if self._has_lone_surrogate(start, at + _LONGEST_TOKEN):
+                        return self._follow_brackets(start)
+                    raise _MalformedError(f"not JSON at byte {at}")
+            self._grow(first, held, 1 if not again else held)
+            again = True
+
+    def _skip_value(self, start: int) -> str | None:
+        """Return what msgspec says about the value at ``start``; nothing where it is nested too deeply;
+        None if it ends where the window does."""
+        with memoryview(self.window.buffer) as view, view[start - self.window.base :] as rest:
+            try:
+                _skip(rest)
+            except RecursionError:
+                return ""
+            except msgspec.DecodeError as error:
+                return str(error)
+        return None
+
+    def _has_lone_surrogate(self, start: int, end: int) -> bool:
+        base = self.window.base
+        return _LONE_SURROGATE.search(self.window.buffer, start - base, end - base) is not None
+
+    def _grow(self, first: int, held: int, amount: int) -> None:
+        if held > MAX_CONVERSATION_BYTES or (first != _BRACE and held > _MAX_OTHER_BYTES):
+            raise _MalformedError(f"does not end within {held >> 20} MiB")
+        self.window.fill(amount)
+
+    def _follow_brackets(self, start: int, *, check: bool = True) -> int:
+        """Do what `_separator` does, by brackets and strings alone; parse the value to ``check`` it."""
+        window = self.window
+        if self.scans == 0:
+            raise _MalformedError("not JSON")
+        self.scans -= 1
+        end = self._bracket_end(start)
+        if check and end - start <= _MAX_CHECKED_BYTES:
+            try:
+                loads(window.cut(start, end))
+            except msgspec.DecodeError:
+                raise _MalformedError("not JSON") from None
+        return window.skip_blanks(end, keep=True)
+
+    def _bracket_end(self, start: int) -> int:
+        window = self.window
+        first = window.byte_at(start)
+        if first not in (_BRACE, _OPEN):
+            return self._scalar_end(start, first)
+        at, depth = start, 0
+        while True:
+            offset = at - window.base
+            match = _TO_BRACKET.match(window.buffer, offset)
+            offset = match.end() if match else offset
+            if offset >= len(window.buffer) or window.buffer[offset] == _QUOTE:
+                if window.ended:
+                    raise _MalformedError("the file ends inside the conversation", cut_off=True)
+                held = window.end - start
+                self._grow(first, held, held)
+                continue
+            depth += 1 if window.buffer[offset] in (_BRACE, _OPEN) else -1
+            at = window.base + offset + 1
+            if depth == 0:
+                return at
+
+    def _scalar_end(self, start: int, first: int) -> int:
+        window = self.window
+        while True:
+            match = _SCALAR.match(window.buffer, start - window.base)
+            if match is not None and (match.end() < len(window.buffer) or window.ended):
+                return window.base + match.end()
+            if window.ended:
+                raise _MalformedError("not JSON")
+            held = window.end - start
+            self._grow(first, held, held)
+
+    # --- where the array ends
+
+    def _closes(self, bracket: int) -> bool:
+        """Tell whether the ``]`` at ``bracket`` ends the array, rather than being one too many."""
+        window = self.window
+        at = window.skip_blanks(bracket + 1, keep=True)
+        mark = window.byte_at(at)
+        if self.shape is Shape.WRAPPED:
+            if mark == _COMMA:
+                mark = window.byte_at(window.skip_blanks(at + 1, keep=True))
+                return mark == _QUOTE
+            return mark in (_END_BRACE, -1)
+        return mark == -1
+
+    def _exhaust(self) -> int:
+        """Take the data to its end, so that whoever inflates it checks its sum; return that end."""
+        window = self.window
+        while not window.ended:
+            window.drop(window.end)
+            window.fill(1)
+        return window.end
+
+    # --- what is no value
+
+    def _empty(self, at: int, reason: str) -> Piece:
+        return Piece(at, at, at, None, reason, hashlib.sha256().hexdigest())
+
+    def _rejected(self, start: int, error: _MalformedError, *, at_start: bool = False) -> Piece:
+        """Return the range from ``start`` to the next conversation; its ``next`` is that conversation.
+
+        ``at_start``: that may stand at ``start``, where only the comma before it is missing.
+        """
+        window = self.window
+        digest = hashlib.sha256()
+        hashed = at = start
+        self.scans = _BRACKET_SCANS
+        try:
+            if at_start and window.byte_at(start) == _BRACE and self._is_next(start):
+                return self._empty(start, error.reason)
+            while True:
+                pattern = _CANDIDATE if -self.scans < _DEEP_CANDIDATES else _LIKELY_CANDIDATE
+                match = pattern.search(window.buffer, at - window.base)
+                if match is None:
+                    if window.ended:
+                        break
+                    at = max(at, window.end - _HELD_BYTES)
+                    if at > hashed:
+                        digest.update(window.cut(hashed, at))
+                        window.drop(at)
+                        hashed = at
+                    window.fill(1)
+                    continue
+                comma, at = window.base + match.start(), window.base + match.end()
+                if self._is_next(at):
+                    end = max(window.trim(hashed, comma), hashed)
+                    digest.update(window.cut(hashed, end))
+                    return Piece(start, end, at, None, error.reason, digest.hexdigest())
+        finally:
+            self.scans = -1
+        end = self._end_of_rest(hashed, error)
+        digest.update(window.cut(hashed, end))
+        return Piece(start, end, window.end, None, error.reason, digest.hexdigest())
+
+    def _rest(self, start: int, error: _MalformedError) -> Piece:
+        """Return all that is left as one rejected range."""
+        window = self.window
+        digest = hashlib.sha256()
+        hashed = start
+        while not window.ended:
+            upto = max(hashed, window.end - _HELD_BYTES)
+            digest.update(window.cut(hashed, upto))
+            window.drop(upto)
+            hashed = upto
+            window.fill(1)
+        end = window.trim(hashed, window.end)
+        digest.update(window.cut(hashed, end))
+        return Piece(start, end, window.end, None, error.reason, digest.hexdigest())
+
+    def _end_of_rest(self, hashed: int, error: _MalformedError) -> int:
+        """Return the end of a rejected range behind which no conversation came: before the brackets that
+        end the data, unless they belong to a value that the data cuts off."""
+        window = self.window
+        end = window.trim(hashed, window.end)
+        if error.cut_off:
+            return end
+        for bracket in (_END_BRACE, _CLOSE) if self.shape is Shape.WRAPPED else (_CLOSE,):
+            if end > hashed and window.buffer[end - 1 - window.base] == bracket:
+                end = window.trim(hashed, end - 1)
+        return end
+
+    def _is_next(self, start: int) -> bool:
+        """Tell whether a conversation of this array, and not one inside something else, starts here."""
+        try:
+            separator = self._separator(start)
+        except _MalformedError:
+            return False
+        window = self.window
+        if not is_conversation(window.cut(start, separator)):
+            return False
+        return not self._is_nested(separator)
+
+    def _is_nested(self, at: int) -> bool:
+        """Follow the values behind ``at`` to the end of their array: is it the array of the file?"""
+        window = self.window
+        limit = at + _LOOK_AHEAD_BYTES
+        for _ in range(_LOOK_AHEAD_VALUES):
+            mark = window.byte_at(at)
+            if mark == _CLOSE:
+                return not self._closes(at) and self._goes_on_around(at)
+            if mark != _COMMA:
+                return False
+            at = window.skip_blanks(at + 1, keep=True)
+            if at > limit or window.byte_at(at) != _BRACE:
+                return False
+            try:
+                separator = self._separator(at)
+            except _MalformedError:
+                return False
+            if not is_conversation(window.cut(at, separator)):
+                return False
+            at = separator
+        return False
+
+    def _goes_on_around(self, bracket: int) -> bool:
+        """Tell whether what follows a ``]`` goes on with an object or array around it."""
+        window = self.window
+        at = window.skip_blanks(bracket + 1, keep=True)
+        if window.byte_at(at) == _COMMA:
+            return window.byte_at(window.skip_blanks(at + 1, keep=True)) == _QUOTE
+        return window.byte_at(at) in (_END_BRACE, _CLOSE)
+
+
+def _error_names_end() -> bool:
+    """Tell whether msgspec's error still names the byte behind the first of two values."""
+    for data, offset in ((b'{"a":[1,"]"]} , 2', 14), (b"1,", 1), (b'"\\"",', 4)):
+        try:
+            _skip(data)
+        except msgspec.DecodeError as error:
+            match = _TRAILING.search(str(error))
+            if match is None or int(match[1]) - 1 != offset:
+                return False
+        else:
+            return False
+    return True
+
+
+_ERROR_NAMES_END = _error_names_end()
