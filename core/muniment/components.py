@@ -393,6 +393,8 @@ class Format(Component):
     suffix: ClassVar[str]
     media_type: ClassVar[str] = "application/octet-stream"
     reads_back: ClassVar[bool] = False
+    default_mode: ClassVar[str] = "append"
+    """How a folder of this format is laid out unless the sink is told: ``append`` or ``mirror``."""
 
     def encode(self, record: Record, links: "AssetLinks") -> bytes:
         """Return one record's piece.  Pure; ``links`` tells where assets will stand."""

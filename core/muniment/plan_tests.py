@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import msgspec
 from attrs import frozen
 
 from muniment.canonical import source_hash
@@ -77,8 +78,6 @@ def record_of(given: Mapping[str, Any]) -> Record:
 
 
 def _from_canonical(given: Mapping[str, Any]) -> Conversation:
-    import msgspec
-
     _refuse_others(given, ("conversation",))
     try:
         return msgspec.convert(given["conversation"], type=Conversation)
@@ -218,19 +217,25 @@ def _message_text(message: Message) -> str:
     return "\n".join(filter(None, map(part_text, message.parts)))
 
 
-def _strings(conversation: Conversation) -> Iterator[str]:
-    """Yield every string that an archive would hold of the conversation."""
-    import msgspec
+_FRAME = frozenset({"id", "parent_id", "current", "source", "role", "kind", "modality", "channel", "status"})
+"""Fields whose values are the archive's own words, not a conversation's."""
 
-    waiting = [msgspec.to_builtins(conversation)]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            waiting += [*value.keys(), *value.values()]
-        elif isinstance(value, list | tuple):
-            waiting += value
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield every text that an archive would hold of a conversation."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            if name not in _FRAME:
+                yield from _strings(getattr(value, name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
 
 
 def _as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ GROUP = "muniment.plugins.v1"
 
 CORE_COMMANDS = frozenset(
     {
-        "demo", "export", "import", "plan", "plugins", "quarantine", "run", "schema", "search", "status",
+        "completion", "demo", "export", "import", "plan", "plugins", "quarantine", "run", "schema", "status",
         "test", "validate",
     }
 )  # fmt: skip

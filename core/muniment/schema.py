@@ -50,29 +50,31 @@ def json_schema(cls: type[Any], registry: "Registry | None" = None, *, reference
 
 def pipeline_schema(registry: "Registry") -> Schema:
     """Return the schema of pipeline files with the components that are installed."""
-    from muniment.config.shape import OwnSinkKeys, PipelineKeys
+    from muniment.config.shape import OwnSinkKeys, PipelineKeys, TestKeys
+    from muniment.plan_tests import Expectation
 
     definitions: Schema = {}
+    own = json_schema(OwnSinkKeys, references=True)["properties"]
+    own["transforms"] |= _list_of("transform")
     for kind in ("sources", "transforms", "sinks", "engines"):
-        own = json_schema(OwnSinkKeys, references=True)["properties"] if kind == "sinks" else {}
-        if kind == "sinks":
-            own["transforms"] = {**own["transforms"], "type": "array", "items": {"$ref": "#/$defs/transform"}}
         for name in registry.names(kind):
-            definitions[f"{kind}.{name}"] = _component(kind, name, registry, own)
+            definitions[f"{kind}.{name}"] = _component(kind, name, registry, own if kind == "sinks" else {})
         definitions[kind[:-1]] = _one_of(kind, registry)
+    definitions["test"] = json_schema(TestKeys)
+    definitions["test"]["properties"]["expect"] |= json_schema(Expectation)
     schema = json_schema(PipelineKeys, references=True)
-    for key, kind in (("source", "source"), ("engine", "engine")):
-        schema["properties"][key] = {"$ref": f"#/$defs/{kind}"}
-    for key in ("sources", "transforms", "sinks"):
-        schema["properties"][key] |= {"type": "array", "items": {"$ref": f"#/$defs/{key[:-1]}"}}
-    schema["required"] = [*schema.get("required", ()), "sinks"]
+    properties = schema["properties"]
+    for key in ("source", "engine"):
+        properties[key] = {"description": properties[key]["description"], "$ref": f"#/$defs/{key}"}
+    for key in ("sources", "transforms", "sinks", "tests"):
+        properties[key] |= _list_of(key[:-1])
+    schema["required"] = [*schema["required"], "sinks"]
     schema["oneOf"] = [{"required": ["source"]}, {"required": ["sources"]}]
-    return {
-        "$schema": DRAFT,
-        "title": "muniment pipeline",
-        **schema,
-        "$defs": definitions,
-    }
+    return {"$schema": DRAFT, "title": "muniment pipeline", **schema, "$defs": definitions}
+
+
+def _list_of(definition: str) -> Schema:
+    return {"type": "array", "items": {"$ref": f"#/$defs/{definition}"}}
 
 
 def _component(kind: str, name: str, registry: "Registry", own: Schema) -> Schema:

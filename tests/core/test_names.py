@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from muniment.names import MAX_BYTES, asset_name, clean, slug, stem
 
-NAUGHTY = ["", "..", "../../etc/passwd", "/abs", "C:\\x", "CON", "nul.txt", "a\0b", "\u202egnp.exe", "\ud800", "\ue000", "-rf",
-           ".hidden", "trailing. ", "a\nb\tc", "<>:\"|?*", "\u200b", "e\u0301", "\u2028", "~", "x" * 500, "日" * 200]  # fmt: skip
+NAUGHTY = [
+    "", "..", "../../etc/passwd", "/abs", "C:\\x", "CON", "nul.txt", "a\0b", "\u202egnp.exe", "\ud800", "\ue000",
+    "-rf", ".hidden", "trailing. ", "a\nb\tc", "<>:\"|?*", "\u200b", "e\u0301", "\u2028", "~", "x" * 500, "日" * 200,
+]  # fmt: skip
 titles = st.one_of(st.text(), st.text("./\\~ -:\0\n\u202e\u0301e\ud800日", max_size=300), st.sampled_from(NAUGHTY))
 
 

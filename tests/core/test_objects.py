@@ -46,7 +46,7 @@ class TestPart:
         """Header, pieces with separators between them only, footer; however they come."""
         _, data = write(pieces)
 
-        assert data == b"[" + b",".join(sum(pieces, [])) + b"]"
+        assert data == b"[" + b",".join(p for some in pieces for p in some) + b"]"
 
     @settings(max_examples=20)
     @given(pieces=st.lists(st.binary(max_size=2**12), max_size=5), compression=st.sampled_from(COMPRESSIONS))

@@ -120,7 +120,7 @@ class TestCheckName:
         with contextlib.suppress(ValueError):
             check_name(name)
 
-            assert os.path.normpath(f"/root/{name}").startswith("/root/")
+            assert os.path.normpath(f"/place/{name}").startswith("/place/")
 
 
 class TestLocalStorage:
@@ -209,8 +209,7 @@ class TestLocalStorage:
             storage.stage("a")
 
         assert str(caught.value) == (
-            f"`{tmp_path}/root/a` cannot be used: a symbolic link or a file stands where a folder belongs;"
-            " move it away"
+            f"`{tmp_path}/root/a` cannot be used: a symbolic link or a file stands where a folder belongs; move it away"
         )
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

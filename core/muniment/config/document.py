@@ -17,6 +17,8 @@ MAX_CHARACTERS = 2**20
 MAX_DEPTH = 50
 MAX_NODES = 100_000
 
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 """Line and column, both from 1."""
@@ -56,16 +58,11 @@ def read_document(text: str, file: str) -> Document:
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
 
-    lines = tuple(text.splitlines())
+    lines = tuple(_LINE_BREAK.split(text))
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(Problem(f"the file has more than {MAX_CHARACTERS} characters", file))
-    if unprintable := re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]", text):
-        line = text.count("\n", 0, unprintable.start()) + 1
-        column = unprintable.start() - text.rfind("\n", 0, unprintable.start())
-        code = f"U+{ord(unprintable[0]):04X}"
-        message = f'YAML cannot hold the character {code} as it is; write it as "\\u{ord(unprintable[0]):04x}"'
-        raise ConfigError(_problem(message, file, lines, line, column))
     composer = _Composer(YAML(typ="safe", pure=True).parse(text), file, lines)
     try:
         root = composer.compose()
@@ -74,6 +71,10 @@ def read_document(text: str, file: str) -> Document:
         said = " ".join(str(x) for x in (error.context, error.problem) if x)
         place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         raise ConfigError(_problem(f"this is not YAML: {said}", file, lines, *place)) from error
+    except ReaderError as error:
+        before = _LINE_BREAK.split(text[: error.position])
+        message = f"the character U+{error.character:04X} cannot stand in YAML as it is"
+        raise ConfigError(_problem(message, file, lines, len(before), len(before[-1]) + 1)) from error
     except YAMLError as error:
         raise ConfigError(Problem(f"this is not YAML: {error}", file)) from error
     builder = _Builder(composer.problems)

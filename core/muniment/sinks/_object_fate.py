@@ -48,9 +48,7 @@ def joined(
     if stored is None or fate in (Fate.NEW, Fate.OTHER_PLAN):
         return now
     updated_at = stored.updated_at if _is_after(stored.updated_at, now.updated_at) else now.updated_at
-    return StoredRecord(
-        now.key, now.source_hash, plan_hash, updated_at, location, now.messages | stored.messages, run
-    )
+    return StoredRecord(now.key, now.source_hash, plan_hash, updated_at, location, now.messages | stored.messages, run)
 
 
 def _is_after(one: str | None, other: str | None) -> bool:

@@ -83,9 +83,7 @@ class Manifest:
         for made in self.objects:
             for key, source_hash, updated_at, digits, _ in made["records"]:
                 messages = frozenset(digits[i : i + 8] for i in range(0, len(digits), 8))
-                yield StoredRecord(
-                    key, source_hash, self.plan_hash, updated_at, made["name"], messages, self.unit.run
-                )
+                yield StoredRecord(key, source_hash, self.plan_hash, updated_at, made["name"], messages, self.unit.run)
 
 
 def row(record: StoredRecord, *, supersedes: bool) -> list[JSON]:

@@ -32,8 +32,8 @@ class Entry:
     """One record, encoded.
 
     ``messages`` holds the first 4 bytes of the SHA-256 of each message id, ``updated_at`` is ISO
-    8601 in UTC with microseconds, so that text compares as time does.  ``name`` is the object of a
-    mirror; elsewhere it is empty.
+    8601 in UTC with microseconds, so that text compares as time does.  In a mirror ``piece`` is a
+    whole object, ``sha256`` its digest and ``name`` its name; elsewhere they are empty.
     """
 
     key: str
@@ -42,6 +42,7 @@ class Entry:
     messages: bytes
     piece: bytes
     name: str
+    sha256: str
     assets: tuple[Asset, ...]
     origin: Origin
 
@@ -52,9 +53,7 @@ class Entry:
 
     def stored(self, plan_hash: str, location: str, run: str) -> StoredRecord:
         """Return what the target holds once this entry stands at ``location``."""
-        return StoredRecord(
-            self.key, self.source_hash, plan_hash, self.updated_at, location, self.message_set(), run
-        )
+        return StoredRecord(self.key, self.source_hash, plan_hash, self.updated_at, location, self.message_set(), run)
 
 
 @frozen
@@ -102,6 +101,7 @@ def _entry(record: Record, piece: bytes, name: str = "") -> Entry:
         b"".join([sha256(m.id.encode("utf-8", "surrogatepass")).digest()[:4] for m in conversation.messages]),
         piece,
         name,
+        hashlib.sha256(piece).hexdigest() if name else "",
         tuple(a for a in conversation.assets if a.sha256),
         record.origin,
     )

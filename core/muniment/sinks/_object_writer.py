@@ -1,5 +1,6 @@
 """How are a unit's records staged: as one part, or as one object per conversation?"""
 
+import hashlib
 import io
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from muniment.canonical import to_json
 from muniment.components import Context, Prepared, Receipt, Unit, Writer
 from muniment.merge import merge_records
 from muniment.model import Origin, Record, Rejected
-from muniment.objects import SUFFIXES, Part, compressed, decompressing, digest_of, document
+from muniment.objects import SUFFIXES, Part, compressed, decompressing, document
 from muniment.sinks._object_assets import AssetCopies
 from muniment.sinks._object_fate import Fate, decide, joined
 from muniment.sinks._object_manifest import row
@@ -173,7 +174,8 @@ class MirrorWriter(ObjectWriter):
             if name != before.location:
                 self._removed[before.location] = None
         record = self._joined(entry, before, fate, name)
-        self._stage(name, piece, [row(record, supersedes=fate is Fate.OTHER_PLAN)])
+        digest = entry.sha256 if piece is entry.piece else hashlib.sha256(piece).hexdigest()
+        self._stage(name, piece, digest, [row(record, supersedes=fate is Fate.OTHER_PLAN)])
         return True
 
     def _end(self, unit: Unit) -> list[dict[str, Any]]:
@@ -186,7 +188,7 @@ class MirrorWriter(ObjectWriter):
         while self._objects:
             self.storage.delete(self._objects.popitem()[1]["token"])
 
-    def _stage(self, name: str, data: bytes, rows: list[list[Any]], *, if_absent: bool = False) -> None:
+    def _stage(self, name: str, data: bytes, sha256: str, rows: list[list[Any]], *, if_absent: bool = False) -> None:
         staged = self.storage.stage(name)
         try:
             staged.write(data)
@@ -194,14 +196,9 @@ class MirrorWriter(ObjectWriter):
         except BaseException:
             staged.discard()
             raise
-        self._note(name, staged.token, data, rows, if_absent=if_absent)
-
-    def _note(self, name: str, token: str, data: bytes, rows: list[list[Any]], *, if_absent: bool) -> None:
-        size, digest = digest_of(io.BytesIO(data))
         replaced = self._objects.get(name)
-        self._objects[name] = {
-            "name": name, "size": size, "sha256": digest, "records": rows, "token": token, "if_absent": if_absent,
-        }  # fmt: skip
+        made = {"name": name, "size": len(data), "sha256": sha256, "records": rows}
+        self._objects[name] = {**made, "token": staged.token, "if_absent": if_absent}
         if replaced is not None:
             self.storage.delete(replaced["token"])
 
@@ -231,7 +228,7 @@ class MirrorWriter(ObjectWriter):
         stem = names.stem(before.location)
         name = f"{stem}{EARLIER}{before.source_hash[:8]}{before.location[len(stem) :]}"
         if name not in self._objects:
-            self._stage(name, data, [], if_absent=True)
+            self._stage(name, data, hashlib.sha256(data).hexdigest(), [], if_absent=True)
 
     def _read(self, location: str) -> bytes | None:
         """Return what stands at a name, or will when this unit is committed; None if it is gone."""

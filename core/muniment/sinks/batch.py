@@ -26,6 +26,7 @@ from muniment.errors import RecordError
 from muniment.lock import TargetLock
 from muniment.model import JSON, Record, Rejected
 from muniment.retry import retry
+from muniment.sinks.known import StateKnown
 from muniment.state import State, StoredRecord
 
 
@@ -60,19 +61,6 @@ class BatchSink(Sink):
     def open_known(self, ctx: Context) -> Known | None:
         path = _state_path(ctx)
         return StateKnown(State.open(path, read_only=True)) if path.exists() else None
-
-
-class StateKnown(Known):
-    """What a local state says is stored."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def find(self, keys: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-        return {k: (r.source_hash, r.plan_hash) for k, r in self._state.find(keys).items()}
-
-    def close(self) -> None:
-        self._state.close()
 
 
 class _BatchWriter(Writer):

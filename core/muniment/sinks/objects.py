@@ -5,7 +5,7 @@ parts, one per unit.  `mirror` keeps one object per conversation and replaces it
 one object whole and swaps it in at the end.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,6 +17,7 @@ from muniment.errors import ConfigError
 from muniment.objects import Compression, Wrapper, compressing
 from muniment.options import option
 from muniment.sinks._object_payload import Layout, Payload, encode
+from muniment.sinks.known import StateKnown
 from muniment.state import State
 from muniment.storage import Storage
 
@@ -37,13 +38,10 @@ class ObjectSink(Sink):
     reads_back: ClassVar[bool] = True
     """Where the format can be read; else `Target.read_back` raises NotImplementedError."""
 
-    format: str | None = option(
-        "How records become bytes.", default=None, choices_from="formats", example="jsonl"
-    )
+    format: str | None = option("How records become bytes.", default=None, choices_from="formats", example="jsonl")
     format_options: Mapping[str, Any] = option("Options of the format.", factory=dict)
     mode: Mode | None = option(
-        "append: parts that never change; mirror: one object per conversation; snapshot: one object, written"
-        " whole.",
+        "append: parts that never change; mirror: one object per conversation; snapshot: one object, written whole.",
         default=None,
         example="append",
     )
@@ -123,7 +121,7 @@ class ObjectSink(Sink):
         if self.layout.mode == "snapshot":
             return None
         path = self.state_path(ctx)
-        return _StateKnown(State.open(path, read_only=True)) if path.exists() else None
+        return StateKnown(State.open(path, read_only=True)) if path.exists() else None
 
     # --- formats ----------------------------------------------------------------------------
 
@@ -136,17 +134,6 @@ class ObjectSink(Sink):
         if name:
             return self.format_class(name)(**(options or {}))
         return self.format_class(self.layout.format)(**self.format_options)
-
-
-class _StateKnown(Known):
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def find(self, keys: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-        return {k: (r.source_hash, r.plan_hash) for k, r in self._state.find(keys).items()}
-
-    def close(self) -> None:
-        self._state.close()
 
 
 @cache

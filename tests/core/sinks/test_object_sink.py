@@ -137,9 +137,9 @@ def visible(place):
     return {n: d for n, d in place.objects.items() if not n.startswith(".muniment/")}
 
 
-def with_asset(data=b"picture", id="c0", digest=None, name="a.png"):
-    asset = Asset(id="file-1", name=name, mime_type="image/png", sha256=digest or hashlib.sha256(data).hexdigest())
-    return make_record(id, assets=(asset,))
+def with_asset(data=b"picture", conversation="c0"):
+    asset = Asset(id="file-1", name="a.png", mime_type="image/png", sha256=hashlib.sha256(data).hexdigest())
+    return make_record(conversation, assets=(asset,))
 
 
 @pytest.mark.parametrize("mode", ["append", "mirror", "snapshot"])
@@ -596,7 +596,7 @@ class TestAssets:
     @pytest.mark.parametrize("mode", ["append", "mirror", "snapshot"])
     def test_they_are_stored_once_by_digest(self, make, place, mode):
         """Two conversations that name the same bytes share them."""
-        counts = archive(make(mode=mode), [with_asset(), with_asset(id="c1")], assets={"file-1": b"picture"})
+        counts = archive(make(mode=mode), [with_asset(), with_asset(conversation="c1")], assets={"file-1": b"picture"})
         digest = hashlib.sha256(b"picture").hexdigest()
 
         assert counts == Counts(2, 2)
@@ -616,8 +616,9 @@ class TestAssets:
         counts = archive(make(), [record])
 
         assert counts == Counts(1, 1)
-        assert f'"missing_assets":["{record.conversation.assets[0].sha256}"]'.encode() in (
-            place.objects[".muniment/manifests/00000001.json"]
+        assert (
+            f'"missing_assets":["{record.conversation.assets[0].sha256}"]'.encode()
+            in (place.objects[".muniment/manifests/00000001.json"])
         )
 
     def test_formats_link_to_them(self, make, place):

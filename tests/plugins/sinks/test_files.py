@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import math
 import os
 import stat
 import subprocess
+from typing import ClassVar
 
 import pytest
 from attrs import frozen
@@ -13,6 +15,7 @@ from muniment import Batch, Checkpoint, Context, Counts, FatalError, Fence, Targ
 from muniment.canonical import to_json
 from muniment.engine.local import Local
 from muniment.engine.pool import Pool
+from muniment.local_storage import LocalStorage
 from muniment.pipeline import run
 from muniment.plan import Plan, SinkPath, Step
 from muniment.testing import ListSource, make_record
@@ -129,7 +132,10 @@ class TestFiles:
     def test_only_one_run_at_a_time(self, tmp_path, name):
         """The second is told to wait."""
         sink = Files(path=tmp_path / name)
-        with sink.open_target(Context(run="r1")), pytest.raises(TargetBusyError, match=f"another run writes to `{name}`"):
+        with (
+            sink.open_target(Context(run="r1")),
+            pytest.raises(TargetBusyError, match=f"another run writes to `{name}`"),
+        ):
             sink.open_target(Context(run="r2"))
 
     def test_all_cores_make_the_same_files(self, tmp_path):
@@ -162,38 +168,29 @@ class TestFiles:
             subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+class DyingStorage(LocalStorage):
+    """A folder whose process dies before a step that makes something visible or durable."""
+
+    steps_left: ClassVar[float] = math.inf
+
+    def publish(self, token, name, *, if_absent=False):
+        self._step()
+        super().publish(token, name, if_absent=if_absent)
+
+    def sync(self):
+        self._step()
+        super().sync()
+
+    def _step(self):
+        if not DyingStorage.steps_left:
+            os._exit(9)
+        DyingStorage.steps_left -= 1
+
+
 @frozen(kw_only=True)
-class Deadly(Files):
-    """Files whose process dies before a step that makes something visible or durable."""
-
-    die_at: int = -1
-
+class DyingFiles(Files):
     def storage(self):
-        storage = super().storage()
-        kind = type(storage)
-        steps = iter(range(self.die_at)) if self.die_at >= 0 else None
-
-        class Dying(kind):
-            def _step(self):
-                if steps is not None and next(_steps, None) is None:
-                    os._exit(9)
-
-            def publish(self, *args, **options):
-                self._step()
-                super().publish(*args, **options)
-
-            def sync(self):
-                self._step()
-                super().sync()
-
-        global _steps
-        if _steps is None:
-            _steps = steps
-        storage.__class__ = Dying
-        return storage
-
-
-_steps = None
+        return DyingStorage(self.path)
 
 
 @pytest.mark.parametrize("mode", ["append", "mirror"])
@@ -204,7 +201,7 @@ def test_a_killed_process_is_resumed(tmp_path, mode):
         folder = tmp_path / str(step)
         sink = Files(path=folder, mode=mode)
         archive(sink, some(3))
-        if not _dies(Deadly(path=folder, mode=mode, die_at=step), [*some(3), *some(6)[3:]]):
+        if not _dies(DyingFiles(path=folder, mode=mode), some(6), step):
             break
         archive(sink, some(6))
 
@@ -216,9 +213,10 @@ def test_a_killed_process_is_resumed(tmp_path, mode):
     assert step > 6
 
 
-def _dies(sink, records):
+def _dies(sink, records, step):
     child = os.fork()
     if child == 0:
+        DyingStorage.steps_left = step
         try:
             archive(sink, records)
         finally:
