@@ -37,3 +37,8 @@ def muniment_formats() -> dict[str, str]:
         "markdown": "muniment_plugins.formats.markdown:Markdown",
         "txt": "muniment_plugins.formats.txt:PlainText",
     }
+
+
+@hookimpl
+def muniment_commands() -> dict[str, str]:
+    return {"search": "muniment_plugins.sinks.sqlite.cli:search"}

@@ -1,11 +1,9 @@
 """One row per message, for spreadsheets."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from attrs import frozen
 
@@ -20,7 +18,7 @@ COLUMNS = (
 
 # What a spreadsheet takes for a formula, also behind what it skips: blanks, quotes, zero-width signs.
 _SKIPPED = "\\s\"'\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u00ad\x00-\x08\x0e-\x1f"
-_FORMULA = re.compile(f"[{_SKIPPED}]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_FORMULA = re.compile(f"[{_SKIPPED}]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r\n]")
 _PLAIN_START = re.compile("[0-9A-Za-z]")
 _NO_MESSAGE = Message(id="", role="")
 
@@ -61,7 +59,7 @@ class CSV(Format):
                 *start,
                 guard(m.id),
                 guard(m.parent_id or ""),
-                position if m is not _NO_MESSAGE else "",
+                str(position) if m is not _NO_MESSAGE else "",
                 guard(m.role),
                 guard(m.author or ""),
                 guard(m.recipient or ""),
@@ -78,10 +76,10 @@ class CSV(Format):
             for position, m in enumerate(messages)
         )
 
-    def _rows(self, rows: Iterable[Iterable[Any]]) -> bytes:
-        out = io.StringIO(newline="")
-        csv.writer(out, delimiter=self.delimiter, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(rows)
-        return to_utf8(out.getvalue())
+    def _rows(self, rows: Iterable[Iterable[str]]) -> bytes:
+        between = f'"{self.delimiter}"'
+        lines = [between.join([v.replace('"', '""') if '"' in v else v for v in row]) for row in rows]
+        return to_utf8('"' + '"\r\n"'.join(lines) + '"\r\n')
 
 
 def guarded(value: str) -> str:

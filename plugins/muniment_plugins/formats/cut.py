@@ -88,8 +88,11 @@ def _cut_values(stream: BinaryIO, buffer: bytes) -> Iterator[Piece]:
     offset = position = depth = edge = 0  # `edge`: where the last element, or the opening bracket, ended
     base = begin = -1  # of the depth that elements stand in; of where the open element starts
     window = _WINDOW
-    while more := stream.read(window):
-        buffer += more
+    more = True
+    while more:
+        read = stream.read(window)
+        more = bool(read)
+        buffer += read
         before = position
         for token in _TOKEN.finditer(buffer, position):
             sign = token[0]

@@ -6,14 +6,15 @@ from datetime import datetime
 
 import msgspec
 
-from muniment import Conversation, visible_path
+from muniment import Conversation
+from muniment_plugins.formats.transcript import to_utf8
 
 # JSON may hold these as they are, YAML may not.
-_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-def front_matter(conversation: Conversation) -> Iterator[str]:
-    """Yield the lines, rules included."""
+def front_matter(conversation: Conversation, visible: int) -> Iterator[str]:
+    """Yield the lines, rules included; times are UTC, without a zone, as Obsidian wants them."""
     yield "---"
     yield f"title: {scalar(conversation.title or '')}"
     yield f"id: {scalar(conversation.id)}"
@@ -27,7 +28,7 @@ def front_matter(conversation: Conversation) -> Iterator[str]:
     if conversation.model:
         yield f"model: {scalar(conversation.model)}"
     yield f"messages: {len(conversation.messages)}"
-    yield f"messages_visible: {len(visible_path(conversation))}"
+    yield f"messages_visible: {visible}"
     yield "---"
 
 
@@ -35,14 +36,9 @@ def scalar(text: str) -> str:
     """Return ``text`` as a double-quoted YAML scalar, which is also JSON; a lone surrogate becomes U+FFFD."""
     if text.isprintable():
         return msgspec.json.encode(text).decode()
-    escaped = msgspec.json.encode(_NOT_IN_YAML.sub(_escape, text)).decode()
-    return escaped.replace("\\\\\ue000", "\\")
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\\ue000u{0xFFFD if 0xD800 <= code <= 0xDFFF else code:04x}"
+    encoded = msgspec.json.encode(to_utf8(text).decode()).decode()
+    return _NOT_IN_YAML.sub(lambda m: f"\\u{ord(m[0]):04x}", encoded)
 
 
 def _time(time: datetime) -> str:
-    return time.isoformat(timespec="seconds")[:19] + "Z"
+    return time.isoformat(timespec="seconds")[:19]

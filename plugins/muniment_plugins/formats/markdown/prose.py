@@ -10,9 +10,8 @@ import html
 import re
 from collections.abc import Callable, Iterator
 
-from attrs import define
-
 _CONTAINERS = r"(?:[ \t]|>|[-*+][ \t]|\d{1,9}[.)][ \t])*"
+_FENCE_SIGN = re.compile(r"`{3}|~{3}")
 _FENCE = re.compile(rf"({_CONTAINERS})(`{{3,}}(?=[^`]*$)|~{{3,}})")
 _LINE_START = re.compile(_CONTAINERS)
 _HEADING = re.compile(r"#{1,6}(?=[ \t]|$)", re.MULTILINE)
@@ -33,7 +32,7 @@ def confined(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "```" in text or "~~~" in text:
-        return "\n".join(_confined_lines(text))
+        return "\n".join(_confined_blocks(text))
     return _confined_prose(text)
 
 
@@ -46,67 +45,58 @@ def fenced(code: str, language: str = "") -> str:
     return f"{fence}{word}\n{code}\n{fence}"
 
 
-@define
-class _Block:
-    """A fence that is open: its sign, how far its lines must be indented, the lines so far."""
-
-    fence: str
-    prefix: str
-    lines: list[str]
-
-    def add(self, line: str) -> bool:
-        """Take a line; return whether it closes the block."""
-        sign = line.strip(" \t")
-        indent = len(line[: len(line) - len(line.lstrip(" \t"))].expandtabs(4))
-        closes = len(sign) >= len(self.fence) and not sign.strip(self.fence[0])
-        if closes and indent <= len(self.prefix) + 3:
-            self.lines.append(" " * len(self.prefix) + sign)
-            return True
-        self.lines.append(line)
-        return False
-
-    def close(self) -> None:
-        self.lines.append(" " * len(self.prefix) + self.fence)
-
-    def whole(self) -> Iterator[str]:
-        """Yield the block so that it is one code block whether or not it stands in a list item.
-
-        No line may fall out of the item, and nothing before it may take it for its own text.
-        """
-        first, *rest = self.lines
-        if len(self.prefix) > 3 or any(c.isdigit() for c in self.prefix):
-            yield ""
-        yield first
-        blanks = " " * len(self.prefix)
-        if any(x and not x.startswith(blanks) and not x.isspace() for x in rest):
-            rest = [blanks + x for x in rest[:-1]] + rest[-1:]
-        yield from rest
-
-
-def _confined_lines(text: str) -> Iterator[str]:
-    prose: list[str] = []
-    block: _Block | None = None
-    for line in text.split("\n"):
-        if block is not None:
-            if block.add(line):
-                yield from block.whole()
-                block = None
-            continue
-        opening = _FENCE.match(line) if "```" in line or "~~~" in line else None
+def _confined_blocks(text: str) -> Iterator[str]:
+    position = end = 0
+    while end < len(text) and (sign := _FENCE_SIGN.search(text, end)):
+        at = sign.start()
+        start = text.rfind("\n", 0, at) + 1
+        end = _line_end(text, at)
+        opening = _FENCE.match(text, start, end)
         # A fence in a quotation ends with it, so it is as safe as prose, and treated as such.
         if opening is None or ">" in opening[1]:
-            prose.append(line)
             continue
-        if prose:
-            yield _confined_prose("\n".join(prose))
-            prose.clear()
+        if start > position:
+            yield _confined_prose(text[position : start - 1])
         prefix = opening[1].expandtabs(4)
-        block = _Block(opening[2], prefix, [prefix + line[opening.end(1) :]])
-    if block is not None:
-        block.close()
-        yield from block.whole()
-    elif prose:
-        yield _confined_prose("\n".join(prose))
+        opened = end
+        close, end = _closing(text, opened, opening[2], len(prefix) + 3)
+        first = text[opening.end(1) : opened].replace("|", " ")  # some readers take a bar for a table
+        yield _whole_block(prefix, opening[2], first + text[opened:close].removesuffix("\n"))
+        position = end + 1
+    if position < len(text):
+        yield _confined_prose(text[position:])
+
+
+def _closing(text: str, start: int, fence: str, indent: int) -> tuple[int, int]:
+    """Return where the line that closes a fence starts and ends; the end of the text if none does."""
+    end = start
+    while (at := text.find(fence, end)) >= 0:
+        start, end = text.rfind("\n", 0, at) + 1, _line_end(text, at)
+        before = text[start:at]
+        closes = not before.strip(" \t") and not text[at:end].rstrip(" \t").strip(fence[0])
+        if closes and len(before.expandtabs(4)) <= indent:
+            return start, end
+    return len(text), len(text)
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
+
+
+def _whole_block(prefix: str, fence: str, lines: str) -> str:
+    """Return a closed code block that is one, whether or not it stands in a list item.
+
+    No line may fall out of the item, and no paragraph before it may take it for its own text.
+    """
+    if not prefix:
+        return f"{lines}\n{fence}"
+    first, *rest = lines.split("\n")
+    blanks = " " * len(prefix)
+    if any(x and not x.startswith(blanks) and not x.isspace() for x in rest):
+        rest = [blanks + x for x in rest]
+    apart = len(prefix) > 3 or any(c.isdigit() for c in prefix)
+    return "\n".join([*([""] if apart else []), prefix + first, *rest, blanks + fence])
 
 
 def _confined_prose(text: str) -> str:
@@ -127,10 +117,6 @@ def _lowered(match: re.Match[str]) -> str:
     text, at, signs = match.string, match.start(), match[0]
     start = text.rfind("\n", max(0, at - _MAX_PREFIX), at) + 1
     if at - start > _MAX_PREFIX or _line_start(text, start) != at:
-        return signs
-    prefix = text[start:at].expandtabs(4)
-    # Indented this far without a list it is code, or a paragraph that goes on.
-    if prefix.isspace() and len(prefix) > 3:
         return signs
     return (signs + "##")[:6]
 
@@ -165,7 +151,8 @@ def _shown(text: str, at: int) -> str:
 
 def _line_start(text: str, start: int) -> int:
     """Return where the line that starts at ``start`` says something, behind indents, quotes and bullets."""
-    return _LINE_START.match(text, start).end()  # type: ignore[union-attr] - it matches nothing, too
+    match = _LINE_START.match(text, start)
+    return match.end() if match else start
 
 
 def _outside_code(text: str, sign: re.Pattern[str], change: Callable[[str, int], str]) -> str:

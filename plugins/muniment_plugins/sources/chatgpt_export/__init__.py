@@ -14,7 +14,7 @@ class ChatGPTExport(Source):
 
     replay: ClassVar[Replay] = Replay.EXACT
 
-    path: str | tuple[str, ...] = option(
+    path: tuple[str, ...] | str = option(
         "The export: zip, extracted folder or JSON file; a glob or a list names several.",
         is_path=True,
         example="./exports/*.zip",

@@ -17,6 +17,7 @@ import msgspec
 from attrs import field, frozen
 
 from muniment.canonical import loads
+from muniment_plugins.sources.chatgpt_export.window import Window
 
 MAX_CONVERSATION_BYTES = 256 << 20
 """A larger value is rejected: it would have to be held in memory whole."""
@@ -26,13 +27,11 @@ _MAX_CHECKED_BYTES = 64 << 20  # of a value that is parsed to check where the br
 _LONGEST_TOKEN = 32
 _HELD_BYTES = 64 << 10  # at the end of a range that was not cut yet: what may belong to its end
 _LOOK_AHEAD_BYTES, _LOOK_AHEAD_VALUES = 1 << 20, 64
-_BRACKET_SCANS = 64  # in one rejected range; each may read to the end of the window
+_MAX_BRACKETS = 4_000_000  # that are followed to find the end of one rejected range: some two seconds
 _DEEP_CANDIDATES = 1000  # in one rejected range; each costs a thousand levels of nesting
-_MAX_HEAD_BYTES = 16 << 20  # of blanks, or of what stands before the array
+_MAX_HEAD_BYTES = 16 << 20  # of what stands before the array
 
-_BLANK = b" \t\r\n"
 _COMMA, _OPEN, _CLOSE, _BRACE, _END_BRACE, _QUOTE = b',[]{}"'
-_NO_BLANK = re.compile(rb"[^ \t\r\n]")
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 _MALFORMED_AT = re.compile(r"\(byte (\d+)\)")
 _LONE_SURROGATE = re.compile(
@@ -86,7 +85,7 @@ def find_start(blocks: Iterable[bytes]) -> tuple[Shape, int]:
     Raises:
         NotJSONError: neither an array nor an object begins here.
     """
-    window = _Window(blocks, 0)
+    window = Window(blocks, 0)
     window.fill(3)
     at = window.skip_blanks(3 if window.buffer.startswith(b"\xef\xbb\xbf") else 0)
     mark = window.byte_at(at)
@@ -106,7 +105,7 @@ def split(blocks: Iterable[bytes], shape: Shape, at: int, *, resumed: bool = Fal
         at: where `find_start` said that the first value stands, or with ``resumed`` a `Piece.next`.
         resumed: ``at`` stands behind a comma.
     """
-    cutter = _Cutter(_Window(blocks, at), shape)
+    cutter = _Cutter(Window(blocks, at), shape)
     return cutter.single(at) if shape is Shape.SINGLE else cutter.array(at, resumed)
 
 
@@ -153,83 +152,17 @@ class _MalformedError(Exception):
         super().__init__(reason)
 
 
-class _Window:
-    """The part of the data that is held.  All places are absolute: bytes from the start of the data."""
-
-    __slots__ = ("base", "blocks", "buffer", "ended")
-
-    def __init__(self, blocks: Iterable[bytes], base: int) -> None:
-        self.blocks = iter(blocks)
-        self.buffer = bytearray()
-        self.base = base
-        self.ended = False
-
-    @property
-    def end(self) -> int:
-        return self.base + len(self.buffer)
-
-    def fill(self, amount: int) -> None:
-        """Hold at least ``amount`` bytes more, or all that is left."""
-        while amount > 0 and not self.ended:
-            block = next(self.blocks, None)
-            if block is None:
-                self.ended = True
-            else:
-                self.buffer += block
-                amount -= len(block)
-
-    def drop(self, upto: int) -> None:
-        if upto > self.base:
-            del self.buffer[: upto - self.base]
-            self.base = upto
-
-    def byte_at(self, at: int) -> int:
-        """Return the byte at ``at``, or -1 behind the end of the data."""
-        while at >= self.end:
-            if self.ended:
-                return -1
-            self.fill(1)
-        return self.buffer[at - self.base]
-
-    def skip_blanks(self, at: int, *, keep: bool = False) -> int:
-        """Return the place of the first byte from ``at`` on that is not blank, or the end of the data.
-
-        Without ``keep`` everything before it may be dropped; with it the search ends after
-        `_MAX_HEAD_BYTES`, at a blank.
-        """
-        start = at
-        while True:
-            match = _NO_BLANK.search(self.buffer, at - self.base)
-            if match is not None:
-                return self.base + match.start()
-            at = max(at, self.end)
-            if self.ended or (keep and at - start > _MAX_HEAD_BYTES):
-                return at
-            if not keep:
-                self.drop(at)
-            self.fill(1)
-
-    def trim(self, start: int, end: int) -> int:
-        """Return where the blanks before ``end`` begin, but not less than ``start``."""
-        buffer, low, at = self.buffer, start - self.base, end - self.base
-        while at > low and buffer[at - 1] in _BLANK:
-            at -= 1
-        return self.base + at
-
-    def cut(self, start: int, end: int) -> bytes:
-        with memoryview(self.buffer) as view:
-            return bytes(view[start - self.base : end - self.base])
-
-
 class _Cutter:
     """Cuts one array."""
 
-    __slots__ = ("scans", "shape", "window")
+    __slots__ = ("brackets", "recovering", "scans", "shape", "window")
 
-    def __init__(self, window: _Window, shape: Shape) -> None:
+    def __init__(self, window: Window, shape: Shape) -> None:
         self.window = window
         self.shape = shape
-        self.scans = -1  # how often brackets may still be followed; negative: as often as needed
+        self.recovering = False
+        self.scans = 0  # how often brackets were followed while recovering
+        self.brackets = 0  # how many
 
     # --- the three shapes
 
@@ -382,9 +315,7 @@ class _Cutter:
     def _follow_brackets(self, start: int, *, check: bool = True) -> int:
         """Do what `_separator` does, by brackets and strings alone; parse the value to ``check`` it."""
         window = self.window
-        if self.scans == 0:
-            raise _MalformedError("not JSON")
-        self.scans -= 1
+        self.scans += 1
         end = self._bracket_end(start)
         if check and end - start <= _MAX_CHECKED_BYTES:
             try:
@@ -399,7 +330,7 @@ class _Cutter:
         if first not in (_BRACE, _OPEN):
             return self._scalar_end(start, first)
         at, depth = start, 0
-        while True:
+        while not (self.recovering and self.brackets > _MAX_BRACKETS):
             offset = at - window.base
             match = _TO_BRACKET.match(window.buffer, offset)
             offset = match.end() if match else offset
@@ -410,9 +341,11 @@ class _Cutter:
                 self._grow(first, held, held)
                 continue
             depth += 1 if window.buffer[offset] in (_BRACE, _OPEN) else -1
+            self.brackets += 1
             at = window.base + offset + 1
             if depth == 0:
                 return at
+        raise _MalformedError("not JSON")
 
     def _scalar_end(self, start: int, first: int) -> int:
         window = self.window
@@ -460,12 +393,13 @@ class _Cutter:
         window = self.window
         digest = hashlib.sha256()
         hashed = at = start
-        self.scans = _BRACKET_SCANS
+        self.scans = self.brackets = 0
+        self.recovering = True
         try:
             if at_start and window.byte_at(start) == _BRACE and self._is_next(start):
                 return self._empty(start, error.reason)
             while True:
-                pattern = _CANDIDATE if -self.scans < _DEEP_CANDIDATES else _LIKELY_CANDIDATE
+                pattern = _CANDIDATE if self.scans < _DEEP_CANDIDATES else _LIKELY_CANDIDATE
                 match = pattern.search(window.buffer, at - window.base)
                 if match is None:
                     if window.ended:
@@ -483,7 +417,7 @@ class _Cutter:
                     digest.update(window.cut(hashed, end))
                     return Piece(start, end, at, None, error.reason, digest.hexdigest())
         finally:
-            self.scans = -1
+            self.recovering = False
         end = self._end_of_rest(hashed, error)
         digest.update(window.cut(hashed, end))
         return Piece(start, end, window.end, None, error.reason, digest.hexdigest())

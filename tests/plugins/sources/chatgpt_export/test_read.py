@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from muniment import Asset, Chunk, InputError, Origin, Partition, Reader, Rejected
+from muniment.structure import structure
 from muniment_plugins.sources.chatgpt_export import ChatGPTExport
 
 Make = Callable[..., Path]
@@ -225,6 +226,10 @@ class TestSource:
         assert pickle.loads(pickle.dumps(source)) == source
         assert source.paths == ("x.zip",)
         assert ChatGPTExport(path=("a", "b")).paths == ("a", "b")
+
+    def test_takes_one_path_or_a_list_from_a_pipeline_file(self) -> None:
+        assert structure(ChatGPTExport, {"path": "a"}).paths == ("a",)
+        assert structure(ChatGPTExport, {"path": ["a", "b"]}).paths == ("a", "b")
 
 
 def test_partition_locators_are_json(zipped: Make, conversation: Conversation, reader: Open) -> None:

@@ -1,0 +1,139 @@
+"""How does the JSON of a conversation become a record?"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from hashlib import sha256
+
+from muniment import Chunk, Conversation, Origin, Raw, Record, RecordError, Rejected
+from muniment.canonical import source_hash
+from muniment_plugins.sources.chatgpt_export.assets import Assets
+from muniment_plugins.sources.chatgpt_export.layout import open_export
+from muniment_plugins.sources.chatgpt_export.messages import Messages
+from muniment_plugins.sources.chatgpt_export.parts import Gathered, Values, kept
+from muniment_plugins.sources.chatgpt_export.shapes import Envelope, parse
+from muniment_plugins.sources.chatgpt_export.sidecars import Sidecars
+from muniment_plugins.sources.chatgpt_export.times import read_time, unread_times
+from muniment_plugins.sources.chatgpt_export.tree import arrange
+
+SOURCE = "chatgpt"
+
+_FLAGS = ("is_archived", "is_starred", "is_read_only", "is_do_not_remember", "is_study_mode", "atlas_mode_enabled")
+_FACTS = (
+    "pinned_time", "conversation_origin", "voice", "plugin_ids", "disabled_tool_ids", "context_scopes", "owner",
+    "sugar_item_id",
+)  # fmt: skip
+_PROJECT = "g-p-"
+_CACHED_EXPORTS = 4
+
+
+def decode_chunk(chunk: Chunk) -> Iterator[Record | Rejected]:
+    """Yield a record for each conversation of a chunk, in order, or why there is none.
+
+    Raises:
+        InputError: the export that the chunk is from cannot be opened any more.
+    """
+    partition = chunk.partition
+    sidecars, assets = _beside(partition.locator["path"], partition.fingerprint)
+    for start, end, data in chunk.data:
+        origin = Origin(partition.label, partition.id, start, end)
+        try:
+            yield decode_conversation(data, origin, sidecars, assets)
+        except RecordError as error:
+            digest = sha256(data).hexdigest()
+            yield Rejected(Origin(partition.label, partition.id, start, end, digest), "decode", error.reason)
+
+
+def decode_conversation(data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets) -> Record:
+    """Return the record of one conversation.
+
+    Raises:
+        RecordError: it is not JSON, or not a conversation; the reason holds nothing of its content.
+    """
+    try:
+        return _decode(data, origin, sidecars, assets)
+    except RecursionError:
+        raise RecordError("nested too deeply") from None
+
+
+def _decode(data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets) -> Record:
+    envelope, nodes, raw = parse(data)
+    conversation_id = _id(envelope) or f"sha256-{sha256(data).hexdigest()[:32]}"
+    tree = arrange(nodes, envelope.current_node)
+    gathered = Gathered(assets)
+    make = Messages(conversation_id, nodes, sidecars, gathered).make
+    messages = tuple([make(key, tree.parents[key]) for key in tree.order])
+    conversation = Conversation(
+        id=conversation_id,
+        source=SOURCE,
+        account=sidecars.account,
+        title=envelope.title if isinstance(envelope.title, str) else None,
+        created_at=read_time(envelope.create_time),
+        updated_at=read_time(envelope.update_time),
+        model=envelope.default_model_slug if isinstance(envelope.default_model_slug, str) else None,
+        current=tree.current,
+        messages=messages,
+        assets=tuple(gathered.assets.values()),
+        metadata=_metadata(envelope, conversation_id, sidecars) or None,
+    )
+    findings = {*tree.findings, *gathered.findings, *sidecars.findings}
+    if not messages:
+        findings.add("empty_conversation")
+    if tree.order != list(nodes):
+        by_key = dict(zip(nodes, raw.messages, strict=True))
+        raw = Raw(raw.envelope, tuple([by_key[key] for key in tree.order]))
+    return Record(
+        conversation=conversation,
+        origin=origin,
+        source_hash=source_hash(conversation),
+        raw=raw,
+        findings=tuple(sorted(findings)),
+    )
+
+
+def _id(envelope: Envelope) -> str:
+    for value in (envelope.conversation_id, envelope.id):
+        if isinstance(value, str) and value:
+            return value
+        if type(value) is int:
+            return str(value)
+    return ""
+
+
+def _metadata(envelope: Envelope, conversation_id: str, sidecars: Sidecars) -> Values:
+    values: Values = {}
+    gizmo = envelope.gizmo_id or envelope.conversation_template_id
+    if gizmo:
+        is_project = isinstance(gizmo, str) and gizmo.startswith(_PROJECT)
+        values["project_id" if is_project else "gpt_id"] = gizmo
+        if envelope.gizmo_type not in (None, "snorlax" if is_project else "gpt"):
+            values["gizmo_type"] = envelope.gizmo_type
+    for name in _FLAGS:
+        if flag := getattr(envelope, name):
+            values[name] = flag
+    if envelope.memory_scope not in (None, "global_enabled"):
+        values["memory_scope"] = envelope.memory_scope
+    values |= kept({name: v for name in _FACTS if (v := getattr(envelope, name)) is not None})
+    if links := sidecars.shared_links.get(conversation_id):
+        values["shared_links"] = links
+    if envelope.title is not None and not isinstance(envelope.title, str):
+        values["title"] = envelope.title
+    if unread := unread_times(create_time=envelope.create_time, update_time=envelope.update_time):
+        values["unread_times"] = unread
+    return values
+
+
+_opened: OrderedDict[str, tuple[Sidecars, Assets]] = OrderedDict()
+
+
+def _beside(path: str, fingerprint: str) -> tuple[Sidecars, Assets]:
+    """Return what stands beside the conversations; read once per process."""
+    found = _opened.get(fingerprint)
+    if found is None:
+        export = open_export(path)
+        sidecars = Sidecars(export)
+        found = _opened[fingerprint] = sidecars, Assets(export, sidecars)
+        while len(_opened) > _CACHED_EXPORTS:
+            _opened.popitem(last=False)
+    return found
+
+

@@ -1,0 +1,257 @@
+"""What does the JSON of a conversation look like, and how is it taken apart?
+
+The classes name what muniment reads; everything else is skipped, and stays in `Raw`.  A wrong type never
+fails here: each object may also be any other JSON value, and whoever uses it looks.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import msgspec
+from msgspec import Struct, field
+
+from muniment import Raw, RecordError
+from muniment.canonical import loads
+from muniment.model import JSON
+
+Other: TypeAlias = list[Any] | str | int | float | bool | None
+"""What may stand where an object is expected."""
+
+
+class Author(Struct, gc=False):
+    role: Any = None
+    name: Any = None
+    metadata: Any = None
+
+
+class FinishDetails(Struct, gc=False):
+    type: Any = None
+
+
+class Metadata(Struct, gc=False):
+    """A message's metadata: first what muniment works with, then (from `KEPT_FROM` on) what it hands on."""
+
+    model_slug: Any = None
+    hidden: Any = field(default=None, name="is_visually_hidden_from_conversation")
+    finish_details: FinishDetails | Other = None
+    content_references: Any = None
+    citations: Any = None
+    attachments: Any = None
+    aggregate_result: Any = None
+    search_result_groups: Any = None
+    parent_id: Any = None
+
+    ada_visualizations: Any = None
+    app_pairing: Any = None
+    args: Any = None
+    async_task_conversation_id: Any = None
+    async_task_id: Any = None
+    async_task_prompt: Any = None
+    async_task_title: Any = None
+    async_task_type: Any = None
+    canvas: Any = None
+    cite_metadata: Any = field(default=None, name="_cite_metadata")
+    cloud_doc_urls: Any = None
+    command: Any = None
+    dalle: Any = None
+    deep_research_version: Any = None
+    dictation: Any = None
+    finished_duration_sec: Any = None
+    finished_text: Any = None
+    gizmo_id: Any = None
+    image_gen_title: Any = None
+    image_results: Any = None
+    initial_text: Any = None
+    invoked_plugin: Any = None
+    is_async_task_result_message: Any = None
+    is_error: Any = None
+    jit_plugin_data: Any = None
+    kwargs: Any = None
+    paragen_variant_choice: Any = None
+    pending_memory_info: Any = None
+    reasoning_title: Any = None
+    requested_model_slug: Any = None
+    search_queries: Any = None
+    selected_github_repos: Any = None
+    selected_sources: Any = None
+    shared_conversation_id: Any = None
+    system_hints: Any = None
+    thinking_effort: Any = None
+    user_context_message_data: Any = None
+    voice_mode_message: Any = None
+
+
+KEPT_FROM = Metadata.__struct_fields__.index("ada_visualizations")
+KEPT_NAMES = Metadata.__struct_fields__[KEPT_FROM:]
+
+
+class Message(Struct, gc=False):
+    id: Any = None
+    author: Author | Other = None
+    create_time: Any = None
+    update_time: Any = None
+    content: Any = None
+    status: Any = None
+    weight: Any = None
+    recipient: Any = None
+    channel: Any = None
+    metadata: Metadata | Other = None
+
+
+class Node(Struct, gc=False):
+    id: Any = None
+    parent: Any = None
+    children: Any = None
+    message: Message | Other = None
+
+
+class Envelope(Struct, gc=False):
+    """A conversation.  ``mapping`` holds each node's bytes."""
+
+    id: Any = None
+    conversation_id: Any = None
+    title: Any = None
+    create_time: Any = None
+    update_time: Any = None
+    current_node: Any = None
+    mapping: dict[str, msgspec.Raw] | Other = None
+    messages: Any = None
+    chat_messages: Any = None
+    default_model_slug: Any = None
+    gizmo_id: Any = None
+    gizmo_type: Any = None
+    conversation_template_id: Any = None
+    is_archived: Any = None
+    is_starred: Any = None
+    is_read_only: Any = None
+    is_do_not_remember: Any = None
+    is_study_mode: Any = None
+    atlas_mode_enabled: Any = None
+    pinned_time: Any = None
+    memory_scope: Any = None
+    conversation_origin: Any = None
+    voice: Any = None
+    plugin_ids: Any = None
+    disabled_tool_ids: Any = None
+    context_scopes: Any = None
+    owner: Any = None
+    sugar_item_id: Any = None
+
+
+class Parsed(NamedTuple):
+    """A conversation taken apart.  ``raw`` holds the bytes of *all* nodes, in the order of ``nodes``."""
+
+    envelope: Envelope
+    nodes: dict[str, Node | Other]
+    raw: Raw
+
+
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+_decode_node = msgspec.json.Decoder(Node | Other).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+_NO_BREAKS = bytes.maketrans(b"\n\r\t", b"   ")
+
+
+def parse(data: bytes) -> Parsed:
+    """Take the JSON of one conversation apart.
+
+    Raises:
+        RecordError: it is not JSON, or not a conversation; the reason holds nothing of its content.
+    """
+    if not data.isascii():
+        # Parts that are skipped are not decoded, so nothing else would notice.
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RecordError(f"not JSON: not UTF-8 at byte {error.start}") from None
+    try:
+        parsed = _parse_fast(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Lone surrogates, which only the standard library takes; or an error that it names better.
+        parsed = _parse_any(data)
+    _check(parsed.envelope)
+    return parsed
+
+
+def _parse_fast(data: bytes) -> Parsed:
+    envelope = _decode_envelope(data)
+    if b"\n" in data or b"\r" in data or b"\t" in data:
+        # Now that it has been parsed, these are known to stand between tokens only.
+        data = data.translate(_NO_BREAKS)
+        envelope = _decode_envelope(data)
+    data = data.strip(b" ")
+    mapping = envelope.mapping
+    if not isinstance(mapping, dict):
+        return Parsed(envelope, {}, Raw(data, ()))
+    raw = list(map(bytes, mapping.values()))
+    nodes = dict(zip(mapping, map(_decode_node, raw), strict=True))
+    return Parsed(envelope, nodes, Raw(_without_mapping(data, envelope, mapping, raw), tuple(raw)))
+
+
+def _parse_any(data: bytes) -> Parsed:
+    try:
+        value = loads(data)
+    except msgspec.DecodeError as error:
+        raise RecordError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RecordError("not a conversation: it is not an object")
+    try:
+        mapping = value.get("mapping")
+        rows = mapping if isinstance(mapping, dict) else {}
+        raw = tuple(map(_dump, rows.values()))
+        envelope = value if rows is not mapping else {k: None if k == "mapping" else v for k, v in value.items()}
+        return Parsed(
+            _convert({**envelope, "mapping": {} if rows is mapping else mapping}, Envelope),
+            {k: _convert(v, Node | Other) for k, v in rows.items()},
+            Raw(_dump(envelope), raw),
+        )
+    except ValueError:
+        raise RecordError("not JSON: a number is too large") from None
+
+
+def _convert(value: JSON, kind: Any) -> Any:
+    return msgspec.convert(value, type=kind)
+
+
+def _dump(value: JSON) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _check(envelope: Envelope) -> None:
+    mapping = envelope.mapping
+    if isinstance(mapping, dict):
+        return
+    if mapping:
+        raise RecordError("not a conversation: its `mapping` is not an object")
+    for name in ("messages", "chat_messages"):
+        if getattr(envelope, name) is not None:
+            raise RecordError(f"not a ChatGPT conversation: it has `{name}` and no `mapping`")
+    if all(v is None for v in (envelope.id, envelope.conversation_id, envelope.title)) and mapping is None:
+        raise RecordError("not a conversation: it has neither `id`, `mapping` nor `title`")
+
+
+def _without_mapping(data: bytes, envelope: Envelope, mapping: Mapping[str, Any], raw: list[bytes]) -> bytes:
+    """Return ``data`` with the mapping replaced by null."""
+    if raw:
+        total = sum(map(len, raw)) + sum(map(len, mapping))
+        for comma, colon in ((b", ", b": "), (b",", b":")):
+            start = data.find(b'"mapping"' + colon + b"{") + 9 + len(colon)
+            size = total + len(raw) * (2 + len(colon)) + (len(raw) - 1) * len(comma) + 2
+            last = colon + raw[-1] + b"}"
+            if start > 9 + len(colon) and data.startswith(last, start + size - len(last)):
+                cut = data[:start] + b"null" + data[start + size :]
+                if _is_same(cut, envelope):
+                    return cut
+    values = {k: b"null" if k == "mapping" else bytes(v) for k, v in _decode_object(data).items()}
+    return b"{%s}" % b",".join(b"%s:%s" % (msgspec.json.encode(k), v) for k, v in values.items())
+
+
+def _is_same(cut: bytes, envelope: Envelope) -> bool:
+    try:
+        found = _decode_envelope(cut)
+    except msgspec.DecodeError:
+        return False
+    found.mapping = cast(Any, envelope.mapping)
+    return found == envelope
