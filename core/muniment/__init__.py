@@ -1,5 +1,8 @@
 """Archive conversations with language models: the only import that a plugin author needs."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from muniment.components import (
     AssetLinks,
     Batch,
@@ -66,15 +69,33 @@ from muniment.model import (
 )
 from muniment.options import option
 
+if TYPE_CHECKING:
+    from muniment.sinks.batch import BatchSink
+    from muniment.sinks.objects import ObjectSink
+    from muniment.sinks.upsert import UpsertSink
+
 __version__ = "0.1.0"
 
 __all__ = [
-    "Asset", "AssetLinks", "Batch", "BlobPart", "Checkpoint", "Chunk", "Citation", "Component",
+    "Asset", "AssetLinks", "Batch", "BatchSink", "BlobPart", "Checkpoint", "Chunk", "Citation", "Component",
     "ConfigError", "Context", "Conversation", "Counts", "Dropped", "Effect", "Engine", "FatalError",
     "Fence", "FilePart", "Format", "Idle", "InputError", "Known", "Link", "Message", "MunimentError",
-    "Origin", "Orphan", "Part", "Partition", "PluginError", "Position", "Prepared", "Raw", "Reader",
+    "ObjectSink", "Origin", "Orphan", "Part", "Partition", "PluginError", "Position", "Prepared", "Raw", "Reader",
     "ReasoningPart", "Receipt", "Record", "RecordError", "Rejected", "Replay", "RunEvent", "Scope",
     "Sink", "Source", "Target", "TargetBusyError", "TextPart", "ToolCallPart", "ToolCallResponsePart",
-    "Transform", "TransientError", "Unit", "UnknownPart", "UriPart", "Writer", "hookimpl", "option",
+    "Transform", "TransientError", "Unit", "UnknownPart", "UpsertSink", "UriPart", "Writer", "hookimpl", "option",
     "part_text", "visible_path",
 ]  # fmt: skip
+
+_SINK_BASES = {
+    "BatchSink": "muniment.sinks.batch",
+    "ObjectSink": "muniment.sinks.objects",
+    "UpsertSink": "muniment.sinks.upsert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # These bring SQLite and file handling, which `muniment --help` does not need.
+    if name in _SINK_BASES:
+        return getattr(import_module(_SINK_BASES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -113,9 +113,7 @@ def _parents_first(messages: list[Message], merged: Mapping[str, Message]) -> tu
     return tuple(ordered)
 
 
-def _place(
-    message: Message, ordered: list[Message], placed: set[str], waiting: dict[str, list[Message]]
-) -> None:
+def _place(message: Message, ordered: list[Message], placed: set[str], waiting: dict[str, list[Message]]) -> None:
     pending = [message]
     while pending:
         message = pending.pop()

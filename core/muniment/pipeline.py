@@ -23,7 +23,7 @@ from muniment.components import (
 from muniment.errors import FatalError, InputError, StoppedError
 from muniment.events import RunEvent
 from muniment.plan import Plan, Step
-from muniment.process import Job, Processed
+from muniment.process import Job, Processed, patient_gc
 from muniment.sink_run import SinkRun
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class _Run:
     last_event: float = 0.0
 
     def run(self) -> RunReport:
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, patient_gc():
             self.sinks = [SinkRun(self.plan, path, self._context(path.step.path)) for path in self.plan.sinks]
             for sink in self.sinks:
                 stack.push(sink)

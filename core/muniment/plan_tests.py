@@ -129,14 +129,10 @@ def _conversation(texts: Sequence[tuple[str, str]], title: str | None, model: st
         )
         for i, (role, text) in enumerate(texts)
     )
-    return Conversation(
-        id="test", source="test", title=title, model=model, messages=messages, current=messages[-1].id
-    )
+    return Conversation(id="test", source="test", title=title, model=model, messages=messages, current=messages[-1].id)
 
 
-def _refuse_others(
-    given: Mapping[str, Any], names: Sequence[str], path: tuple[str | int, ...] = ()
-) -> None:
+def _refuse_others(given: Mapping[str, Any], names: Sequence[str], path: tuple[str | int, ...] = ()) -> None:
     for key in given:
         if key not in names:
             raise InputError(_unknown("key", key, names), (*path, key), at_key=True)

@@ -57,7 +57,7 @@ class Plugin:
     manager: pluggy.PluginManager = field(repr=False, eq=False)
 
     def __str__(self) -> str:
-        return f"`{self.name}` ({self.distribution} {self.version})"
+        return f"`{self.name}` ({_owned(self)})"
 
 
 @frozen
@@ -70,7 +70,7 @@ class BrokenPlugin:
     reason: str
 
     def __str__(self) -> str:
-        return f"`{self.name}` ({self.distribution} {self.version})"
+        return f"`{self.name}` ({_owned(self)})"
 
 
 @frozen
@@ -129,10 +129,7 @@ class Registry:
     def conflicts(self) -> tuple[str, ...]:
         """What two plugins both claim: a sentence each."""
         return tuple(
-            problem
-            for kind, names in self._offers.items()
-            for name in names
-            if (problem := self._conflict(kind, name))
+            problem for kind, names in self._offers.items() for name in names if (problem := self._conflict(kind, name))
         ) + tuple(self._plugin_conflicts().values())
 
     def names(self, kind: str) -> tuple[str, ...]:
@@ -173,7 +170,7 @@ class Registry:
         is_component = isinstance(cls, type) and issubclass(cls, base) and hasattr(cls, "__attrs_attrs__")
         if not is_component:
             raise PluginError(
-                f"{_noun(kind)} `{name}` of {offer.distribution} {offer.version} is not an attrs class that"
+                f"{_noun(kind)} `{name}` of {_owned(offer)} is not an attrs class that"
                 f" derives from `muniment.{base.__name__}`; tell its author"
             )
         return cast(type[Component], cls)
@@ -252,7 +249,7 @@ class Registry:
         offers = self._offers[kind][name]
         if len(offers) < 2:
             return ""
-        owners = " and ".join(f"{o.distribution} {o.version}".rstrip() for o in offers)
+        owners = " and ".join(_owned(o) for o in offers)
         return f"{_noun(kind)} `{name}` is added by {owners}; uninstall or deny one of them"
 
     def _plugin_conflicts(self) -> dict[str, str]:
@@ -263,7 +260,7 @@ class Registry:
             owners.setdefault(plugin.name, []).append(plugin)
         return {
             name: f"plugin `{name}` is installed by "
-            + " and ".join(f"{p.distribution} {p.version}".rstrip() for p in plugins)
+            + " and ".join(_owned(p) for p in plugins)
             + "; uninstall one of them"
             for name, plugins in owners.items()
             if len(plugins) > 1
@@ -323,9 +320,7 @@ def _call(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[Any, Any]]
         yield from result.items()
 
 
-def _offered(
-    manager: pluggy.PluginManager, kind: str, base: type[Component]
-) -> dict[str, str | type[Component]]:
+def _offered(manager: pluggy.PluginManager, kind: str, base: type[Component]) -> dict[str, str | type[Component]]:
     hook = f"muniment_{kind}"
     offered: dict[str, str | type[Component]] = {}
     for name, target in _call(manager, hook):
@@ -345,9 +340,7 @@ def _offered_commands(manager: pluggy.PluginManager) -> dict[str, str]:
     commands: dict[str, str] = {}
     for name, target in _call(manager, "muniment_commands"):
         if not isinstance(name, str) or not _COMMAND.fullmatch(name):
-            raise _Unsound(
-                f"`muniment_commands`: the name `{name}` must be lower case letters, digits, `_` and `-`"
-            )
+            raise _Unsound(f"`muniment_commands`: the name `{name}` must be lower case letters, digits, `_` and `-`")
         if name in CORE_COMMANDS:
             raise _Unsound(f"`muniment_commands`: `{name}` is one of muniment's own commands; choose another name")
         if not isinstance(target, str) or not _TARGET.fullmatch(target):
@@ -367,16 +360,13 @@ def _import(kind: str, name: str, offer: _Offer) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing == module or module.startswith(f"{missing}."):
-            raise PluginError(
-                f"{whose} of {offer.distribution} {offer.version} is not at `{offer.target}`; tell its author"
-            ) from error
+            raise PluginError(f"{whose} of {_owned(offer)} is not at `{offer.target}`; tell its author") from error
         extra = _extra_for(missing, name, offer.distribution)
         remedy = f'pip install "{extra}"' if extra else f"install the distribution that holds `{missing}`"
         raise PluginError(f"{whose} needs the module `{missing}`, which is not installed: {remedy}") from error
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{whose} of {offer.distribution} {offer.version} cannot be imported from `{offer.target}`:"
-            f" {_said(error)}"
+            f"{whose} of {_owned(offer)} cannot be imported from `{offer.target}`: {_said(error)}"
         ) from error
 
 
@@ -403,6 +393,10 @@ def _is_brought(module: str, extra: str, found: Distribution) -> bool:
         for line in found.requires or ()
         if marker.search(line)
     )
+
+
+def _owned(thing: "Plugin | BrokenPlugin | _Offer") -> str:
+    return f"{thing.distribution} {thing.version}".rstrip()
 
 
 def _noun(kind: str) -> str:

@@ -36,11 +36,9 @@ def json_schema(cls: type[Any], registry: "Registry | None" = None, *, reference
         if not a.init:
             continue
         name = a.alias or a.name
-        kind = a.metadata.get("choices_from")
-        if registry is not None and kind and hints.get(a.name) is str:
-            schema = _or_reference({"enum": list(registry.names(kind))}, references)
-        else:
-            schema = _schema_of(hints.get(a.name, Any), registry, references)
+        schema = _schema_of(hints.get(a.name, Any), registry, references)
+        if registry is not None and (kind := a.metadata.get("choices_from")):
+            schema = _naming(schema, registry.names(kind), references)
         properties[name] = {**_described(a), **schema}
         if a.default is attrs.NOTHING:
             required.append(name)
@@ -107,14 +105,26 @@ def _one_of(kind: str, registry: "Registry") -> Schema:
     }
 
 
+def _naming(schema: Schema, names: Sequence[str], references: bool) -> Schema:
+    """Return ``schema`` with ``names`` in place of any text."""
+    if schema == {"type": "string"}:
+        return _or_reference({"enum": list(names)}, references)
+    if "anyOf" in schema:
+        return {"anyOf": [_naming(s, names, references) for s in schema["anyOf"]]}
+    return {**schema, "items": _naming(schema["items"], names, references)} if "items" in schema else schema
+
+
 def _described(field: "attrs.Attribute[Any]") -> Schema:
     said: Schema = {}
     if field.metadata.get("help"):
         said["description"] = field.metadata["help"]
     if field.metadata.get("example") is not None:
         said["examples"] = [field.metadata["example"]]
-    if isinstance(field.default, str | int | float | bool | None | enum.Enum) and field.default is not None:
-        said["default"] = field.default.value if isinstance(field.default, enum.Enum) else field.default
+    # `attrs.NOTHING` is an enum's member too.
+    default = None if field.default is attrs.NOTHING else field.default
+    default = default.value if isinstance(default, enum.Enum) else default
+    if isinstance(default, str | int | float | bool):
+        said["default"] = default
     return said
 
 

@@ -4,23 +4,34 @@ Nothing is coerced: a number is no text, text is no list; only an int where a fl
 taken.
 """
 
+import copy
 import difflib
-import enum
-import json
 import operator
-import re
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from datetime import UTC, date, datetime
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from attrs import frozen
 
+from muniment._scalars import (
+    SCALARS,
+    Issue,
+    Misfit,
+    OptionPath,
+    Reference,
+    choice,
+    is_choice,
+    is_pattern,
+    mismatch,
+    pattern,
+    scalar,
+    wrong,
+)
 from muniment.errors import ConfigError, PluginError, Problem
-from muniment.options import is_list, is_mapping, is_union, option_fields, type_choices, type_phrase
+from muniment.options import is_list, is_mapping, is_union, option_fields
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -28,23 +39,8 @@ if TYPE_CHECKING:
     from muniment.plugins import Registry
 
 T = TypeVar("T")
-OptionPath = tuple[str | int, ...]
 
-
-class Reference(str):
-    """Text that a reference (``${env:PORT}``) stood for.
-
-    It may become a number or a truth value where an option wants one, if the reference was the
-    ``whole`` scalar; and no message repeats it.
-    """
-
-    __slots__ = ("whole",)
-    whole: bool
-
-    def __new__(cls, text: str, whole: bool) -> "Reference":
-        self = super().__new__(cls, text)
-        self.whole = whole
-        return self
+__all__ = ["OptionProblem", "OptionsError", "Reference", "anchored", "closest", "structure"]
 
 
 @frozen
@@ -91,7 +87,7 @@ def structure(
     value = None
     try:
         value = _converter().structure(data, cls)
-    except _Misfit as misfit:
+    except Misfit as misfit:
         problems = [_explain(issue, owner, noun, also) for issue in misfit.issues]
     if registry is not None:
         problems += _wrong_names(cls, data, registry)
@@ -103,13 +99,15 @@ def structure(
 def anchored(value: T, base: Path) -> T:
     """Return ``value`` (an attrs instance) with its relative paths and globs taken from ``base``; ``~``
     is the home folder."""
-    changes: dict[str, Any] = {}
+    moved = value
     for a in attrs.fields(type(value)):  # type: ignore[arg-type]
         old = getattr(value, a.name)
         new = _anchor(old, base, is_path=bool(a.metadata.get("is_path")))
-        if new != old and a.init:
-            changes[a.alias] = new
-    return attrs.evolve(value, **changes) if changes else value  # type: ignore[misc]
+        if new != old:
+            # Not attrs.evolve: it would give converters what they have converted already.
+            moved = copy.copy(value) if moved is value else moved
+            object.__setattr__(moved, a.name, new)
+    return moved
 
 
 def closest(name: str, names: Collection[str]) -> str:
@@ -146,27 +144,7 @@ def _anchor_text(text: str, base: Path) -> str:
     return str(Path(folder) / path)
 
 
-@frozen
-class _Issue:
-    kind: Literal["unknown", "missing", "wrong"]
-    text: str = ""
-    path: OptionPath = ()
-    names: tuple[str, ...] = ()
-
-    def below(self, key: str | int) -> "_Issue":
-        return attrs.evolve(self, path=(key, *self.path))
-
-
-class _Misfit(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, *issues: _Issue) -> None:
-        self.issues = issues
-
-
-def _wrong(text: str) -> _Misfit:
-    return _Misfit(_Issue("wrong", text))
-
-
-def _explain(issue: _Issue, owner: str, noun: str, also: Collection[str]) -> OptionProblem:
+def _explain(issue: Issue, owner: str, noun: str, also: Collection[str]) -> OptionProblem:
     dotted = "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in issue.path).removeprefix(".")
     if issue.kind == "unknown":
         parent = dotted[: -len(str(issue.path[-1]))]
@@ -204,129 +182,15 @@ def _converter() -> "Converter":
     # Later ones are asked first.
     for fits, inner in ((is_list, _list), (is_mapping, _mapping), (is_union, _union), (attrs.has, _attrs)):
         converter.register_structure_hook_func(fits, partial(inner, converter=converter))
-    converter.register_structure_hook_func(_is_choice, _choice)
-    converter.register_structure_hook_func(_is_pattern, _pattern)
-    hooks: dict[Any, Callable[[Any, Any], Any]] = {
-        str: _text, int: _whole_number, float: _number, bool: _truth, Path: _path,
-        datetime: _datetime, date: _date, Any: _anything, object: _anything,
-    }  # fmt: skip
-    for kind, hook in hooks.items():
-        converter.register_structure_hook_func(partial(operator.is_, kind), hook)
+    converter.register_structure_hook_func(is_choice, choice)
+    converter.register_structure_hook_func(is_pattern, pattern)
+    for kind, hook in SCALARS.items():
+        # cattrs asks by class before it asks by predicate, and has hooks of its own for these.
+        if isinstance(kind, type) and kind is not object:
+            converter.register_structure_hook(kind, scalar)
+        else:
+            converter.register_structure_hook_func(partial(operator.is_, kind), hook)
     return converter
-
-
-def _is_choice(kind: Any) -> bool:
-    return bool(type_choices(kind)) and not is_union(kind)
-
-
-def _is_pattern(kind: Any) -> bool:
-    return re.Pattern in (kind, typing.get_origin(kind))
-
-
-def _found(value: Any) -> str:
-    """Return what ``value`` is, for "must be ..., not ..."."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    names = {str: "text", int: "a number", float: "a number", list: "a list"}
-    return next((name for kind, name in names.items() if isinstance(value, kind)), "a mapping")
-
-
-def _mismatch(value: Any, kind: Any, more: str = "") -> _Misfit:
-    if isinstance(value, Reference):
-        return _wrong(f"must be {type_phrase(kind)}; what its reference gives is not")
-    return _wrong(f"must be {type_phrase(kind)}, not {_found(value)}{more}")
-
-
-def _text(value: Any, kind: Any) -> str:
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise _mismatch(value, kind, "; put it in quotes" if isinstance(value, int | float) else "")
-
-
-_WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-
-
-def _is_number_text(value: Any, form: re.Pattern[str]) -> bool:
-    return isinstance(value, Reference) and value.whole and form.fullmatch(value) is not None
-
-
-def _whole_number(value: Any, kind: Any) -> int:
-    if type(value) is int:
-        return value
-    if _is_number_text(value, _WHOLE_NUMBER):
-        return int(value)
-    raise _mismatch(value, kind)
-
-
-def _number(value: Any, kind: Any) -> float:
-    if type(value) in (int, float) or _is_number_text(value, _NUMBER):
-        return float(value)
-    raise _mismatch(value, kind)
-
-
-def _truth(value: Any, kind: Any) -> bool:
-    if type(value) is bool:
-        return value
-    if isinstance(value, Reference) and value.whole and value in _TRUTH:
-        return _TRUTH[value]
-    raise _mismatch(value, kind)
-
-
-def _path(value: Any, kind: Any) -> Path:
-    if isinstance(value, str):
-        return Path(value)
-    raise _mismatch(value, kind)
-
-
-def _datetime(value: Any, kind: Any) -> datetime:
-    """Read ISO 8601; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _mismatch(value, kind, " such as `2025-01-31T18:00:00Z`") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _date(value: Any, kind: Any) -> date:
-    try:
-        return date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _mismatch(value, kind, " such as `2025-01-31`") from None
-
-
-def _pattern(value: Any, kind: Any) -> re.Pattern[str]:
-    if not isinstance(value, str):
-        raise _mismatch(value, kind)
-    try:
-        return re.compile(str(value))
-    except re.error as error:
-        raise _wrong(f"is not a regular expression: {error}") from None
-
-
-def _choice(value: Any, kind: Any) -> Any:
-    values = typing.get_args(kind) or tuple(kind)
-    for candidate in values:
-        plain = candidate.value if isinstance(candidate, enum.Enum) else candidate
-        if plain == value and (type(plain) is type(value) or isinstance(value, str)):
-            return candidate
-    if isinstance(value, Reference) or not isinstance(value, str | int | float):
-        raise _mismatch(value, kind)
-    match = difflib.get_close_matches(str(value), type_choices(kind), n=1)
-    hint = f"; did you mean `{match[0]}`?" if match else ""
-    raise _wrong(f"must be {type_phrase(kind)}, not `{json.dumps(value).strip(chr(34))}`{hint}")
-
-
-def _anything(value: Any, _kind: Any) -> Any:
-    """Copy parsed YAML; references become plain text."""
-    if isinstance(value, Mapping):
-        return {str(k): _anything(v, None) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_anything(v, None) for v in value]
-    return str(value) if isinstance(value, str) else value
 
 
 def _gather(items: Collection[tuple[Any, Any, Any]], converter: "Converter") -> list[Any]:
@@ -335,20 +199,20 @@ def _gather(items: Collection[tuple[Any, Any, Any]], converter: "Converter") -> 
     for key, value, kind in items:
         try:
             values.append(converter.structure(value, kind))
-        except _Misfit as misfit:
+        except Misfit as misfit:
             issues += [i.below(key) for i in misfit.issues]
     if issues:
-        raise _Misfit(*issues)
+        raise Misfit(*issues)
     return values
 
 
 def _list(value: Any, kind: Any, converter: "Converter") -> Any:
     if not isinstance(value, list):
-        raise _mismatch(value, kind)
+        raise mismatch(value, kind)
     origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
     fixed = origin is tuple and args and args[-1] is not Ellipsis
     if fixed and len(args) != len(value):
-        raise _wrong(f"must be a list of {len(args)} values, not {len(value)}")
+        raise wrong(f"must be a list of {len(args)} values, not {len(value)}")
     kinds = args if fixed else [args[0] if args else Any] * len(value)
     values = _gather([(i, v, k) for i, (v, k) in enumerate(zip(value, kinds, strict=True))], converter)
     if issubclass(origin, Set):
@@ -358,7 +222,7 @@ def _list(value: Any, kind: Any, converter: "Converter") -> Any:
 
 def _mapping(value: Any, kind: Any, converter: "Converter") -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise _mismatch(value, kind)
+        raise mismatch(value, kind)
     inner = (*typing.get_args(kind), Any, Any)[1]
     return dict(zip(value, _gather([(k, v, inner) for k, v in value.items()], converter), strict=True))
 
@@ -371,19 +235,23 @@ def _union(value: Any, kind: Any, converter: "Converter") -> Any:
     for candidate in kinds:
         try:
             return converter.structure(value, candidate)
-        except _Misfit as misfit:
+        except Misfit as misfit:
             misfits.append(misfit)
     if len(misfits) == 1:
         raise misfits[0]
     # The member whose problem lies inside the value is the one that was meant.
-    raise next((m for m in misfits if any(i.path for i in m.issues)), _mismatch(value, kind))
+    raise next((m for m in misfits if any(i.path for i in m.issues)), mismatch(value, kind))
+
+
+_NO_REFERENCE = "does not take what its reference gives"
+"""In place of a message that may quote the value."""
 
 
 def _attrs(value: Any, cls: type[Any], converter: "Converter") -> Any:
     if not isinstance(value, Mapping):
-        raise _mismatch(value, cls)
+        raise mismatch(value, cls)
     fields = {a.alias or a.name: (a, kind) for a, kind in option_fields(cls)}
-    issues = [_Issue("unknown", path=(k,), names=tuple(fields)) for k in value if k not in fields]
+    issues = [Issue("unknown", path=(k,), names=tuple(fields)) for k in value if k not in fields]
     # Validators may look at the object; this one holds what is right so far.
     draft = object.__new__(cls)
     given: dict[str, Any] = {}
@@ -391,18 +259,18 @@ def _attrs(value: Any, cls: type[Any], converter: "Converter") -> Any:
         try:
             if name in value:
                 given[name] = _structure_field(value[name], a, kind, converter)
-                object.__setattr__(draft, a.name, _convert(given[name], a))
+                object.__setattr__(draft, a.name, _convert(given[name], a, value[name]))
             elif a.default is attrs.NOTHING:
-                issues.append(_Issue("missing", path=(name,)))
-        except _Misfit as misfit:
+                issues.append(Issue("missing", path=(name,)))
+        except Misfit as misfit:
             issues += [i.below(name) for i in misfit.issues]
     issues += _invalid(draft, {n: fields[n][0] for n in given}, value)
     if not issues:
         try:
             return cls(**given)
-        except (TypeError, ValueError) as error:
-            issues.append(_Issue("wrong", f"cannot be used: {error}"))
-    raise _Misfit(*issues)
+        except Exception as error:  # noqa: BLE001 - a stranger's code
+            issues.append(Issue("wrong", f"cannot be used: {error}"))
+    raise Misfit(*issues)
 
 
 def _structure_field(value: Any, field: "attrs.Attribute[Any]", kind: Any, converter: "Converter") -> Any:
@@ -417,17 +285,17 @@ def _structure_field(value: Any, field: "attrs.Attribute[Any]", kind: Any, conve
         ) from error
 
 
-def _convert(value: Any, field: "attrs.Attribute[Any]") -> Any:
+def _convert(value: Any, field: "attrs.Attribute[Any]", raw: Any) -> Any:
     convert = field.converter
     if convert is None or isinstance(convert, attrs.Converter):
         return value
     try:
         return convert(value)
-    except (TypeError, ValueError) as error:
-        raise _wrong(f"cannot be used: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a stranger's code
+        raise wrong(_NO_REFERENCE if isinstance(raw, Reference) else f"cannot be used: {error}") from None
 
 
-def _invalid(draft: Any, fields: Mapping[str, "attrs.Attribute[Any]"], raw: Mapping[str, Any]) -> list[_Issue]:
+def _invalid(draft: Any, fields: Mapping[str, "attrs.Attribute[Any]"], raw: Mapping[str, Any]) -> list[Issue]:
     issues = []
     for name, field in fields.items():
         if field.validator is None or not hasattr(draft, field.name):
@@ -436,13 +304,13 @@ def _invalid(draft: Any, fields: Mapping[str, "attrs.Attribute[Any]"], raw: Mapp
             field.validator(draft, field, getattr(draft, field.name))
         except AttributeError:
             continue  # It looks at another option, which is wrong itself.
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a stranger's code
             text = str(error.args[0]) if error.args else "is not valid"
             if isinstance(raw[name], Reference):
-                text = "does not take what its reference gives"
+                text = _NO_REFERENCE
             elif (said := text.removeprefix(f"'{field.name}' ")) != text:
                 text = said
             else:
                 text = f"cannot be used: {text}"
-            issues.append(_Issue("wrong", text, (name,)))
+            issues.append(Issue("wrong", text, (name,)))
     return issues

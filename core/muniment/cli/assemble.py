@@ -21,6 +21,7 @@ LARGE_BYTES = 64 * 2**20
 
 _ARCHIVE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 _OWN_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_OWN_FOLDER = ".muniment"
 
 
 def import_plan(
@@ -80,18 +81,22 @@ def sink_for(
     Raises:
         ConfigError: the options do not go with that sink.
     """
-    of_files = {"format": format_, "mode": mode, "compression": compression}
-    of_files = {k: v for k, v in of_files.items() if v is not None}
+    given = {"format": format_, "mode": mode, "compression": compression}
+    of_files = {name: value for name, value in given.items() if value is not None}
     if is_archive_name(to) and not Path(to).is_dir():
         if of_files:
             raise ConfigError(
                 f"`--{next(iter(of_files))}` does not go with `{to}`, which is an archive; name a folder or a file"
                 " like `chats.jsonl.zst` with `--to`"
             )
-        name, options = "sqlite", {"path": to, **({"fts": fts} if fts else {})}
+        name, options = "sqlite", {"path": to}
+        if fts:
+            options["fts"] = fts
     else:
         if fts:
-            raise ConfigError(f"`--fts` does not go with `{to}`, which is no archive; name one like `{DEFAULT_ARCHIVE}`")
+            raise ConfigError(
+                f"`--fts` does not go with `{to}`, which is no archive; name one like `{DEFAULT_ARCHIVE}`"
+            )
         name, options = "files", {"path": to, **of_files}
     return SinkPath(step=Step(name, f"sinks[0] ({name})", make(registry, "sinks", name, options)), name=name)
 
@@ -143,7 +148,8 @@ def is_archive_name(path: str) -> bool:
 
 def detect_source(path: str) -> str:
     """Return the name of the source that reads ``path``."""
-    return "archive" if path.lower().endswith(_ARCHIVE_ENDINGS + _OWN_ENDINGS) else "chatgpt_export"
+    is_own = path.lower().endswith(_ARCHIVE_ENDINGS + _OWN_ENDINGS) or (Path(path) / _OWN_FOLDER).is_dir()
+    return "archive" if is_own else "chatgpt_export"
 
 
 def _source_steps(registry: "Registry", paths: Sequence[str], source: str | None) -> tuple[Step[Source], ...]:
@@ -166,5 +172,3 @@ def _replacing(sink: Sink) -> OnPlanChange:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-

@@ -7,8 +7,8 @@ import click
 from muniment.cli import screen
 
 _WHERE = {
-    "bash": 'echo \'eval "$(muniment completion bash)"\' >> ~/.bashrc',
-    "zsh": 'echo \'eval "$(muniment completion zsh)"\' >> ~/.zshrc',
+    "bash": "echo 'eval \"$(muniment completion bash)\"' >> ~/.bashrc",
+    "zsh": "echo 'eval \"$(muniment completion zsh)\"' >> ~/.zshrc",
     "fish": "muniment completion fish > ~/.config/fish/completions/muniment.fish",
 }
 

@@ -1,5 +1,6 @@
 """``muniment export``: an archive in another format."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +17,12 @@ from muniment.cli.options import Moment, options_as_usage, run_options, target_o
     "--to", required=True, type=click.Path(), metavar="TARGET",
     help="A folder, a file like chats.jsonl.zst, or another archive (.db).",
 )  # fmt: skip
-@click.option("--after", type=Moment(), help="Only conversations from this date on.")
-@click.option("--before", type=Moment(), help="Only conversations before this date.")
-@click.option("--model", metavar="NAME", help="Only conversations with this model; gpt-4* matches several.")
+@click.option("--after", type=Moment(), help="Only conversations that were last active on this date or later.")
+@click.option("--before", type=Moment(), help="Only conversations that were last active before this date.")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME",
+    help="Only conversations with this model; gpt-4* matches several. May be repeated.",
+)  # fmt: skip
 @click.option("--title", metavar="TEXT", help="Only conversations whose title holds this text.")
 @click.option(
     "--branch", type=click.Choice(["all", "visible"]), default="all", show_default=True,
@@ -31,7 +35,7 @@ def export(
     to: str,
     after: datetime | None,
     before: datetime | None,
-    model: str | None,
+    models: tuple[str, ...],
     title: str | None,
     branch: str,
     format_: str | None,
@@ -57,17 +61,20 @@ def export(
     from muniment.cli.running import finish, run_plan
     from muniment.plugins import load_registry
 
-    criteria: dict[str, Any] = {"after": after, "before": before, "model": model, "title": title}
-    criteria = {name: value for name, value in criteria.items() if value is not None}
+    criteria: dict[str, Any] = {
+        "after": after and after.isoformat(),
+        "before": before and before.isoformat(),
+        "models": list(models),
+        "title": title and re.escape(title),
+    }
+    criteria = {name: value for name, value in criteria.items() if value}
     transforms: list[tuple[str, dict[str, Any]]] = [("filter", criteria)] if criteria else []
     if branch == "visible":
         transforms.append(("select_branch", {}))
     registry = load_registry()
     with options_as_usage():
         sink = sink_for(registry, to, format_=format_, mode=mode, compression=compression, fts=fts)
-        plan = export_plan(
-            registry, archive, sink, transforms, workers=workers, allow_incomplete=allow_incomplete
-        )
+        plan = export_plan(registry, archive, sink, transforms, workers=workers, allow_incomplete=allow_incomplete)
     report = run_plan(plan, registry, silent=quiet or as_json)
     code = finish(report, as_json=as_json, quiet=quiet, more={"target": to})
     if not (quiet or as_json):

@@ -8,7 +8,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -40,6 +40,7 @@ CORE_COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 """Section of ``--help`` -> name -> (where it stands in this package, short help)."""
 
 PLUGIN_SECTION = "Archive"
+_META = "muniment.plugin_commands"
 
 _CORE = {name: entry for section in CORE_COMMANDS.values() for name, entry in section.items()}
 
@@ -61,11 +62,21 @@ class Muniment(click.Group):
             )
         )  # fmt: skip
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        def run() -> Any:
+            return super(Muniment, self).main(args, prog_name, complete_var, standalone_mode=False, **extra)
+
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return run()
         try:
-            code = super().main(*args, standalone_mode=False, **extra) or 0
+            code = run() or 0
             sys.stdout.flush()
         except Exception as error:  # noqa: BLE001 - the last place that can turn an error into a sentence
             code = report_error(error)
@@ -73,13 +84,13 @@ class Muniment(click.Group):
         sys.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_CORE, *(name for name in _plugin_commands() if name not in _CORE)]
+        return [*_CORE, *(name for name in _plugin_commands(ctx) if name not in _CORE)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _CORE:
             module, _, attribute = _CORE[cmd_name][0].partition(":")
             return _load(f"muniment.cli.{module}", attribute)
-        target = _plugin_commands().get(cmd_name)
+        target = _plugin_commands(ctx).get(cmd_name)
         if target is None:
             return None
         module, _, attribute = target.partition(":")
@@ -107,7 +118,7 @@ class Muniment(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {section: {n: e[1] for n, e in names.items()} for section, names in CORE_COMMANDS.items()}
-        for name in _plugin_commands():
+        for name in _plugin_commands(ctx):
             if name not in _CORE:
                 sections[PLUGIN_SECTION][name] = self._short_help(ctx, name)
         width = max(len(name) for names in sections.values() for name in names)
@@ -123,6 +134,13 @@ class Muniment(click.Group):
         return command.get_short_help_str(limit=80) if command is not None else ""
 
 
+class Subcommands(click.Group):
+    """A group whose commands are listed in the order of their definition."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
 def report_error(error: Exception) -> int:
     """Say on standard error what went wrong; return the exit code."""
     if os.environ.get("MUNIMENT_DEBUG") and not isinstance(error, click.exceptions.Abort):
@@ -131,7 +149,10 @@ def report_error(error: Exception) -> int:
         screen.note("stopped")
         return 130
     if isinstance(error, click.ClickException):
-        error.show()
+        text = error.format_message().rstrip(".")
+        screen.error(text[:1].lower() + text[1:])
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            screen.note(f"see `{error.ctx.command_path} --help`")
         return error.exit_code
     if isinstance(error, ConfigError):
         for problem in error.problems:
@@ -163,10 +184,14 @@ def _load(module: str, attribute: str) -> click.Command:
     return command
 
 
-def _plugin_commands() -> Mapping[str, str]:
-    from muniment.plugins import load_registry
+def _plugin_commands(ctx: click.Context) -> Mapping[str, str]:
+    """Return the commands that plugins add; the entry points are read once per invocation."""
+    commands: Mapping[str, str] | None = ctx.meta.get(_META)
+    if commands is None:
+        from muniment.plugins import load_registry
 
-    return load_registry().commands()
+        commands = ctx.meta[_META] = load_registry().commands()
+    return commands
 
 
 def _show_version(ctx: click.Context, option: click.Parameter, value: bool) -> None:

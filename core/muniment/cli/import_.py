@@ -17,7 +17,7 @@ from muniment.cli.options import ComponentName, options_as_usage, run_options, t
 )  # fmt: skip
 @click.option(
     "--source", type=ComponentName("sources"), metavar="TYPE",
-    help="How to read PATH. Default: archive for .db and .jsonl files, else chatgpt_export.",
+    help="How to read PATH. Default: archive for what muniment wrote (.db, .jsonl, folders), else chatgpt_export.",
 )  # fmt: skip
 @target_options
 @run_options
@@ -45,7 +45,7 @@ def import_(
       muniment import ~/Downloads/export.zip
       muniment import newer-export.zip --to archive.db
       muniment import export.zip --to chats.jsonl.zst
-      muniment import chats.jsonl.zst --source archive --to copy.db
+      muniment import chats.jsonl.zst --to copy.db
     """
     from muniment.cli.running import finish, run_plan
     from muniment.plugins import load_registry
@@ -53,9 +53,7 @@ def import_(
     registry = load_registry()
     with options_as_usage():
         sink = sink_for(registry, to, format_=format_, mode=mode, compression=compression, fts=fts)
-        plan = import_plan(
-            registry, paths, sink, source=source, workers=workers, allow_incomplete=allow_incomplete
-        )
+        plan = import_plan(registry, paths, sink, source=source, workers=workers, allow_incomplete=allow_incomplete)
     report = run_plan(plan, registry, silent=quiet or as_json)
     code = finish(report, as_json=as_json, quiet=quiet, more={"target": to})
     if not (quiet or as_json):

@@ -65,7 +65,7 @@ def target_options(function: F) -> F:
     return function
 
 
-class ComponentName(click.ParamType):
+class ComponentName(click.ParamType):  # type: ignore[type-arg]
     """The name of an installed component of one kind."""
 
     name = "name"
@@ -82,9 +82,7 @@ class ComponentName(click.ParamType):
             self.fail(f"there is no {self.kind[:-1]} `{value}`{closest(value, names)}", param, ctx)
         return str(value)
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> "list[CompletionItem]":
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         from click.shell_completion import CompletionItem
 
         from muniment.plugins import load_registry
@@ -92,7 +90,7 @@ class ComponentName(click.ParamType):
         return [CompletionItem(n) for n in load_registry().names(self.kind) if n.startswith(incomplete)]
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg]
     """A date or a time; without a zone it is UTC, and a date is its first moment."""
 
     name = "date"

@@ -1,5 +1,6 @@
 """``muniment run``, ``validate``, ``plan``, ``test``, ``schema``: what is declared in a file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test(pipeline: str, as_json: bool, quiet: bool) -> int:
         for result in failed if quiet else results:
             mark = click.style("ok", fg="green") if result.passed else click.style("FAILED", fg="red", bold=True)
             detail = "" if result.passed else f": {screen.clean(result.detail)}"
-            screen.out(f"{mark}  {screen.line(result.name)} ({screen.line(result.sink)}){detail}")
+            screen.out(f"{mark}  {screen.line(result.test)} ({screen.line(result.sink)}){detail}")
         if not quiet:
             screen.out(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
@@ -164,29 +165,42 @@ def schema(out: str | None) -> None:
         Path(out).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _outline(value: Any, indent: str = "") -> list[str]:
-    """Return JSON as lines that a person reads: keys, values, deeper ones indented."""
-    if isinstance(value, dict):
-        lines = []
-        for key, inner in value.items():
-            name = click.style(f"{indent}{screen.line(str(key))}:", bold=not indent)
-            if isinstance(inner, dict | list) and inner:
-                lines += [name, *_outline(inner, f"{indent}  ")]
-            else:
-                lines.append(f"{name} {_scalar(inner)}")
-        return lines
-    if isinstance(value, list):
-        lines = []
-        for inner in value:
-            nested = _outline(inner, f"{indent}  ")
-            lines += [f"{indent}- {nested[0].strip()}", *nested[1:]] if nested else [f"{indent}-"]
-        return lines
-    return [f"{indent}{_scalar(value)}"]
+def _outline(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield what `describe_plan` says, as people read it."""
+    from muniment.cli.report import size
+
+    yield f"{click.style(screen.line(plan['name']), bold=True)}: {_engine(plan['engine'])}"
+    if plan["allow_incomplete"]:
+        yield "  missing files do not change the exit code"
+    for source in plan["sources"]:
+        kind = ", endless" if source["endless"] else ""
+        yield f"source {_named(source)}: reads again {_REPLAY[source['replay']]}{kind}"
+    for sink in plan["sinks"]:
+        name = "" if sink["name"] == sink["type"] else f" `{screen.line(sink['name'])}`"
+        yield f"sink {_named(sink)}{name}: {sink['guarantee']}, {sink['protocol']}"
+        for transform in sink["transforms"]:
+            effects = ", ".join(e.replace("_", " ") for e in transform["effects"]) or "changes nothing"
+            yield f"  transform {_named(transform)}: {effects}"
+        unit = sink["unit"]
+        yield (
+            f"  commits every {unit['max_records']:,} conversations, {size(unit['max_bytes'])}"
+            f" or {unit['max_seconds']:g} s, whatever comes first"
+        )
+        yield f"  when only the plan changed: {sink['on_plan_change']} (plan {sink['plan_hash'][:12]})"
+    yield f"state: {screen.line(plan['state_dir'])}"
+    if plan["tests"]:
+        yield f"tests: {screen.line(', '.join(plan['tests']))}"
 
 
-def _scalar(value: Any) -> str:
-    if value is None or value in ({}, []):
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return screen.line(str(value))
+_REPLAY = {"exact": "exactly", "overlap": "with overlap", "none": "never: what is not stored is gone"}
+
+
+def _named(step: dict[str, Any]) -> str:
+    plugin = step["plugin"]
+    owner = "" if plugin["distribution"] == "muniment" else f" of {plugin['distribution']} {plugin['version']}"
+    return f"{click.style(screen.line(step['type']), bold=True)} ({screen.line(step['path'])}){screen.line(owner)}"
+
+
+def _engine(engine: dict[str, Any]) -> str:
+    workers = engine["workers"]
+    return f"engine {engine['type']}, {workers} {'process' if workers == 1 else 'processes'}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from muniment.cli import screen
@@ -10,6 +11,7 @@ from muniment.hookspecs import hookimpl
 from muniment.pipeline import StopFlag
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
@@ -20,22 +22,29 @@ LABEL_CELLS = 28
 
 
 class Progress:
-    """A plugin that hears of a run and draws a bar on standard error."""
+    """A plugin that hears of a run and draws a bar, on standard error unless ``console`` says else."""
 
-    def __init__(self, stop: StopFlag) -> None:
+    def __init__(
+        self, stop: StopFlag, *, console: "Console | None" = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stop = stop
-        self._started = time.monotonic()
+        self._console = console
+        self._clock = clock
+        self._started = clock()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._label = ""
         self._done_before = 0
-        self._last = 0
+        self._done = 0
 
     @hookimpl
     def muniment_run_event(self, event: RunEvent) -> None:
+        if event.kind == "reading" and event.label != self._label:
+            self._label, self._done_before = event.label, self._done
+        self._done = event.bytes_done
         if event.kind == "finished":
             self.close()
-        elif time.monotonic() - self._started >= SHOW_AFTER_SECONDS:
+        elif self._clock() - self._started >= SHOW_AFTER_SECONDS:
             self._show(event)
 
     def close(self) -> None:
@@ -46,29 +55,29 @@ class Progress:
 
     def _show(self, event: RunEvent) -> None:
         if self._bar is None:
-            self._bar = _make_bar()
+            self._bar = _make_bar(self._console)
             self._task = self._bar.add_task("", total=None, numbers="")
             self._bar.start()
         assert self._task is not None
         changes: dict[str, Any] = {"numbers": self._numbers(event)}
         if event.kind == "reading":
-            if event.label != self._label:
-                self._label, self._done_before = event.label, self._last
-                changes["description"] = screen.shorten(screen.line(event.label), LABEL_CELLS)
-            changes |= {"completed": event.bytes_done - self._done_before, "total": event.bytes_total}
-        self._last = event.bytes_done
+            done = event.bytes_done - self._done_before
+            changes["description"] = screen.shorten(screen.line(event.label), LABEL_CELLS)
+            # Events are not sent for every chunk, so where a partition began is known roughly.
+            changes["completed"] = done if event.bytes_total is None else min(done, event.bytes_total)
+            changes["total"] = event.bytes_total
         if self._stop:
             changes["description"] = "stopping in order"
         with contextlib.suppress(OSError):
             self._bar.update(self._task, **changes)
 
     def _numbers(self, event: RunEvent) -> str:
-        seconds = time.monotonic() - self._started
+        seconds = self._clock() - self._started
         rate = event.conversations / seconds if seconds else 0
         return f"{event.conversations:,} conversations · {rate:,.0f}/s"
 
 
-def _make_bar() -> "Bar":
+def _make_bar(console: "Console | None") -> "Bar":
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -78,7 +87,7 @@ def _make_bar() -> "Bar":
         DownloadColumn(binary_units=False),
         TextColumn("{task.fields[numbers]}", markup=False),
         TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
+        console=console or Console(stderr=True),
         transient=True,
         expand=True,
     )

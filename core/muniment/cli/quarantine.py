@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from muniment.cli import screen
+from muniment.cli.group import Subcommands
 from muniment.cli.ledgers import is_pipeline_file, ledgers_of
 from muniment.cli.options import ComponentName, json_option, run_options
 from muniment.errors import InputError
@@ -15,7 +16,7 @@ REASON_CELLS = 60
 target_argument = click.argument("target", type=click.Path(), metavar="ARCHIVE|PIPELINE.YAML")
 
 
-@click.group(short_help="See and retry what could not be archived.")
+@click.group(cls=Subcommands, short_help="See and retry what could not be archived.")
 def quarantine() -> None:
     """See and retry what could not be archived.
 
@@ -121,9 +122,7 @@ def retry(
             labels = ", ".join(f"`{label}`" for label in sorted({str(e["label"]) for e in entries}))
             raise click.UsageError(f"say which export to read again, the one with {labels}")
         sink = sink_for(registry, target)
-        plan = import_plan(
-            registry, paths, sink, source=source, workers=workers, allow_incomplete=allow_incomplete
-        )
+        plan = import_plan(registry, paths, sink, source=source, workers=workers, allow_incomplete=allow_incomplete)
     report = run_plan(plan, registry, silent=quiet or as_json, retry_quarantined=True)
     left = len(_entries(target))
     resolved = len(entries) - left
@@ -137,9 +136,7 @@ def _entries(target: str) -> list[dict[str, Any]]:
     from muniment.plugins import load_registry
 
     return [
-        {**entry, "sink": ledger.sink}
-        for ledger in ledgers_of(target, load_registry())
-        for entry in ledger.quarantined
+        {**entry, "sink": ledger.sink} for ledger in ledgers_of(target, load_registry()) for entry in ledger.quarantined
     ]
 
 

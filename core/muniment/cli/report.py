@@ -11,14 +11,23 @@ from muniment.cli import screen
 from muniment.components import Counts
 from muniment.pipeline import RunReport
 
-_FINDINGS = {
-    "missing_asset": "image or file is named but not in the export|images or files are named but not in the export",
-    "missing_shard": "part of the export is missing|parts of the export are missing",
-    "unknown_content": "part of a kind that is not known yet, kept whole|parts of a kind that is not known yet, kept whole",
+_COUNTED = {
+    "missing_asset": "{} with images or files that are not in the export",
+    "empty_conversation": "{} without messages",
+    "tree_repaired": "{} whose messages named a parent that was wrong; put in order",
+    "tree_orphan": "{} with messages whose parent is missing; kept as branches",
+    "tree_cycle": "{} whose messages named each other as parents; put in order",
 }
-"""Code of a finding -> what it means for one and for several."""
+"""Code of a finding -> what is told of the number of conversations that have it."""
 
-_NAMED = 4
+_NAMED = {
+    "unknown_content": "content of a kind that is not known yet, kept whole (conversations)",
+    "missing_shard": "missing from the export",
+    "unreadable_sidecar": "beside the conversations, but not readable",
+}
+"""Code of a finding that says more behind a colon -> what is told before that."""
+
+_MOST_NAMED = 4
 
 
 def equation(counts: Counts) -> str:
@@ -51,12 +60,19 @@ def findings(counts: Mapping[str, int]) -> Iterator[str]:
         kind, _, what = code.partition(":")
         kinds[kind][what] += n
     for kind, named in sorted(kinds.items(), key=lambda item: -item[1].total()):
-        n = named.total()
-        one, _, many = _FINDINGS.get(kind, kind.replace("_", " ")).partition("|")
-        names = [f"{screen.line(what)} {k:,}" for what, k in named.most_common() if what]
-        more = ", ..." if len(names) > _NAMED else ""
-        listed = f" ({', '.join(names[:_NAMED])}{more})" if names else ""
-        yield f"  {n:,} {one if n == 1 or not many else many}{listed}"
+        if kind in _COUNTED:
+            yield f"  {_COUNTED[kind].format(_many(named.total(), 'conversation'))}"
+            continue
+        said = _NAMED.get(kind, kind.replace("_", " "))
+        # A code that is about the whole export, such as a missing file, comes with every conversation.
+        names = [
+            screen.line(what) + (f" {n:,}" if kind == "unknown_content" else "") for what, n in named.most_common()
+        ]
+        if names == [""]:
+            yield f"  {said}: {named.total():,}"
+        else:
+            more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            yield f"  {said}: {', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def size(count: float) -> str:

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from muniment.plugins import Registry
 
 
-def run_plan(
-    plan: "Plan", registry: "Registry", *, silent: bool = False, retry_quarantined: bool = False
-) -> RunReport:
+def run_plan(plan: "Plan", registry: "Registry", *, silent: bool = False, retry_quarantined: bool = False) -> RunReport:
     """Run a plan as a command does; ``silent`` shows no progress.
 
     Raises:

@@ -1,11 +1,15 @@
 """``muniment status``: what was archived, by which runs."""
 
+from collections.abc import Sequence
+
 import click
 
 from muniment.cli import screen
 from muniment.cli.assemble import DEFAULT_ARCHIVE
+from muniment.cli.import_ import quoted
 from muniment.cli.ledgers import TargetLedger, ledgers_of
 from muniment.cli.options import json_option
+from muniment.components import Checkpoint
 
 SHOWN_RUNS = 10
 
@@ -33,11 +37,23 @@ def status(target: str, as_json: bool) -> int:
     for index, ledger in enumerate(ledgers):
         if index:
             screen.out()
-        _print_ledger(ledger)
+        _print_ledger(ledger, quoted(target))
     return 0
 
 
-def _print_ledger(ledger: TargetLedger) -> None:
+def _inputs(checkpoints: Sequence[Checkpoint]) -> str:
+    finished = sum(c.finished for c in checkpoints)
+    stopped = sum(not c.finished and c.position is not None for c in checkpoints)
+    incomplete = len(checkpoints) - finished - stopped
+    said = [f"{finished} complete"]
+    if incomplete:
+        said.append(f"{incomplete} with something missing (read again next time)")
+    if stopped:
+        said.append(f"{stopped} stopped in the middle (the next run goes on there)")
+    return ", ".join(said)
+
+
+def _print_ledger(ledger: TargetLedger, target: str) -> None:
     from muniment.cli.report import disk_size
 
     name = click.style(screen.line(ledger.sink), bold=True)
@@ -46,12 +62,9 @@ def _print_ledger(ledger: TargetLedger) -> None:
         return
     size = disk_size(ledger.where)
     screen.out(f"{name}: {screen.line(str(ledger.where))} ({size})")
-    finished = sum(c.finished for c in ledger.checkpoints)
-    open_inputs = len(ledger.checkpoints) - finished
-    unfinished = f", {open_inputs} to be read on" if open_inputs else ""
-    screen.out(f"  inputs: {finished} read to the end{unfinished}")
+    screen.out(f"  inputs: {_inputs(ledger.checkpoints)}")
     if ledger.quarantined:
-        screen.out(f"  quarantined: {len(ledger.quarantined)} (see `muniment quarantine list`)")
+        screen.out(f"  quarantined: {len(ledger.quarantined)} (see `muniment quarantine list {target}`)")
     if not ledger.runs:
         return
     shown = ledger.runs[-SHOWN_RUNS:]

@@ -140,9 +140,7 @@ class _Composer:
     def node(self, event: Any, depth: int) -> _Node:
         name = type(event).__name__
         if depth > MAX_DEPTH:
-            raise ConfigError(
-                _problem(f"nested deeper than {MAX_DEPTH} levels", self.file, self.lines, *_place(event))
-            )
+            raise ConfigError(_problem(f"nested deeper than {MAX_DEPTH} levels", self.file, self.lines, *_place(event)))
         if name == "AliasEvent":
             return self.alias(event)
         kind = {"ScalarEvent": "scalar", "SequenceStartEvent": "list"}.get(name, "mapping")

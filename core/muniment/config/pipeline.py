@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
 from attrs import define, field
 
 from muniment.components import Component, Engine, Sink, Source, Transform
@@ -58,6 +59,7 @@ class _Planner:
     base: Path
     stem: str
     problems: list[Problem] = field(factory=list, init=False)
+    unresolved: set[DataPath] = field(factory=set, init=False)
 
     def plan(self) -> Plan:
         self.problems += self.document.problems
@@ -66,7 +68,7 @@ class _Planner:
             self.report((), "a pipeline file is a mapping that starts with `version: 1`")
             raise ConfigError(*self.problems)
         # The texts of tests are conversations, which may well hold `${`.
-        data = {k: v if k == "tests" else resolve(v, os.environ, self.report, (k,)) for k, v in data.items()}
+        data = {k: v if k == "tests" else resolve(v, os.environ, self.report_reference, (k,)) for k, v in data.items()}
         keys = self.structured(PipelineKeys, data, (), noun="key")
         plan = Plan(
             name=(keys.name if keys else None) or self.stem,
@@ -89,12 +91,18 @@ class _Planner:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def report_reference(self, path: DataPath, message: str) -> None:
+        self.unresolved.add(path)
+        self.report(path, message)
+
     def structured(self, cls: type[T], data: Mapping[str, Any], path: DataPath, **more: Any) -> T | None:
         try:
             return structure(cls, data, **more)
         except OptionsError as error:
             for problem in error.options:
-                self.report((*path, *problem.path), problem.message, problem.at_key)
+                place = (*path, *problem.path)
+                if place not in self.unresolved:
+                    self.report(place, problem.message, problem.at_key)
         except PluginError as error:
             self.report(path, str(error))
         return None
@@ -149,10 +157,8 @@ class _Planner:
             return
         options = {k: v for k, v in item.items() if k != "type"}
         owner = _owner(noun, item)
-        component = self.structured(
-            cls, options, path, owner=owner, registry=self.registry, also=("type", *also)
-        )
-        if component is None:
+        component = self.structured(cls, options, path, owner=owner, registry=self.registry, also=("type", *also))
+        if component is None or not self.fits_nested(cls, options, path):
             return
         component = anchored(component, self.base)
         said = self.said_by_check(component, owner)
@@ -160,6 +166,18 @@ class _Planner:
             self.report(path, message)
         if not said and isinstance(component, base):
             yield Step(name, _text(path), component)
+
+    def fits_nested(self, cls: type[Any], options: Mapping[str, Any], path: DataPath) -> bool:
+        """Check the options of a component that an option names: ``format_options`` go with ``format``."""
+        before = len(self.problems)
+        for a in attrs.fields(cls):
+            kind, key = a.metadata.get("choices_from"), f"{a.alias}_options"
+            name, given = options.get(a.alias), options.get(key)
+            if kind and isinstance(name, str) and isinstance(given, dict):
+                inner = self.registry.get(kind, name)
+                owner = f"{kind.removesuffix('s')} `{name}`"
+                self.structured(inner, given, (*path, key), owner=owner, registry=self.registry)
+        return len(self.problems) == before
 
     def said_by_check(self, component: Component, owner: str) -> list[str]:
         try:

@@ -38,9 +38,7 @@ def _replace(text: str, environ: Mapping[str, str], report: Callable[[str], None
     return Reference(replaced, found[0][0] == text) if found else replaced
 
 
-def _value(
-    match: re.Match[str], environ: Mapping[str, str], report: Callable[[str], None], path: Path
-) -> str:
+def _value(match: re.Match[str], environ: Mapping[str, str], report: Callable[[str], None], path: Path) -> str:
     if not match["end"]:
         report(f"`{match[0]}` has no `}}`; write `$${{` for a literal `${{`")
         return ""

@@ -47,7 +47,9 @@ def _sink_names_differ(plan: Plan, data: Mapping[str, Any]) -> Broken:
 def _snapshots_end(plan: Plan) -> Broken:
     endless = [s for s in plan.sources if s.component.endless]
     for sink in plan.sinks:
-        if endless and getattr(sink.step.component, "mode", None) == "snapshot":
+        component = sink.step.component
+        mode = getattr(getattr(component, "layout", component), "mode", None)
+        if endless and mode == "snapshot":
             yield (
                 (*_sink_path(sink), "mode"),
                 f"sink `{sink.name}` writes a snapshot when its source ends, but source"
@@ -58,9 +60,7 @@ def _snapshots_end(plan: Plan) -> Broken:
 def _altering_says_what_a_new_plan_does(plan: Plan, data: Mapping[str, Any]) -> Broken:
     for sink in plan.sinks:
         path = _sink_path(sink)
-        altering = [
-            t for t in (*plan.transforms, *sink.transforms) if Effect.ALTERS_CONTENT in t.component.effect
-        ]
+        altering = [t for t in (*plan.transforms, *sink.transforms) if Effect.ALTERS_CONTENT in t.component.effect]
         if altering and data["sinks"][path[1]].get("on_plan_change") is None:
             yield (
                 path,

@@ -20,9 +20,7 @@ class PipelineKeys:
     name: str | None = option("The pipeline's name.  Default: the file's, without its ending.", default=None)
     source: Mapping[str, Any] | None = option("Where conversations come from.", default=None)
     sources: tuple[Mapping[str, Any], ...] = option("Several sources, read one after another.", default=())
-    transforms: tuple[Mapping[str, Any], ...] = option(
-        "What happens to every conversation, in order.", default=()
-    )
+    transforms: tuple[Mapping[str, Any], ...] = option("What happens to every conversation, in order.", default=())
     sinks: tuple[Mapping[str, Any], ...] = option("Where conversations go.", default=())
     engine: Mapping[str, Any] | None = option("How the pipeline runs.", default=None)
     allow_incomplete: bool = option(
@@ -41,9 +39,7 @@ class UnitKeys:
         validator=attrs.validators.gt(0),
     )
     max_bytes: int = option("Bytes.", default=_DEFAULTS["max_unit_bytes"], validator=attrs.validators.gt(0))
-    max_seconds: float = option(
-        "Seconds.", default=_DEFAULTS["max_unit_seconds"], validator=attrs.validators.gt(0)
-    )
+    max_seconds: float = option("Seconds.", default=_DEFAULTS["max_unit_seconds"], validator=attrs.validators.gt(0))
 
 
 @frozen(kw_only=True)

@@ -1,6 +1,7 @@
 """All cores of this machine: worker processes decode, transform and encode; this one reads and writes."""
 
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from muniment.components import Chunk, Engine, Idle
 from muniment.engine import Workers
 from muniment.errors import FatalError
 from muniment.options import option
-from muniment.process import Job, Processed, Processor
+from muniment.process import Job, Processed, Processor, patient_gc
 
 
 def _cores() -> int:
@@ -40,11 +41,12 @@ class _PoolWorkers(Workers):
         self._pool = ProcessPoolExecutor(
             processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(job,)
         )
-        self._window = 2 * processes
+        # Deep enough that no worker waits while this process writes what came back.
+        self._window = 6 * processes
         self._own = Processor(job)
 
     def map(self, chunks: Iterable[Chunk | Idle]) -> Iterator[Processed | Idle]:
-        pending: deque[Future[Processed] | Processed | Idle] = deque()
+        pending: deque[Future[bytes] | Processed | Idle] = deque()
         under_way = 0
         try:
             for chunk in chunks:
@@ -55,7 +57,7 @@ class _PoolWorkers(Workers):
                 else:
                     pending.append(self._pool.submit(_process, chunk))
                     under_way += 1
-                while pending and (_is_done(pending[0]) or len(pending) > 2 * self._window):
+                while pending and (_is_done(pending[0]) or len(pending) > self._window + 4):
                     under_way -= isinstance(pending[0], Future)
                     yield _result(pending.popleft())
             while pending:
@@ -71,12 +73,12 @@ class _PoolWorkers(Workers):
         self._own.close()
 
 
-def _is_done(item: "Future[Processed] | Processed | Idle") -> bool:
+def _is_done(item: "Future[bytes] | Processed | Idle") -> bool:
     return not isinstance(item, Future) or item.done()
 
 
-def _result(item: "Future[Processed] | Processed | Idle") -> Processed | Idle:
-    return item.result() if isinstance(item, Future) else item
+def _result(item: "Future[bytes] | Processed | Idle") -> Processed | Idle:
+    return pickle.loads(item.result()) if isinstance(item, Future) else item  # noqa: S301 - from our own worker
 
 
 _processor: Processor
@@ -86,8 +88,14 @@ def _start_worker(job: Job) -> None:
     """Open the job once per worker; signals are for the driver, which then stops the workers."""
     global _processor
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    patient_gc().__enter__()
     _processor = Processor(job)
 
 
-def _process(chunk: Chunk) -> Processed:
-    return _processor.process(chunk)
+def _process(chunk: Chunk) -> bytes:
+    """Return the pickled result.
+
+    The executor receives results in a thread of the driver.  Bytes cost it next to nothing; a whole
+    payload, unpickled there, would fight the driver's SQLite calls for the interpreter's lock.
+    """
+    return pickle.dumps(_processor.process(chunk), pickle.HIGHEST_PROTOCOL)

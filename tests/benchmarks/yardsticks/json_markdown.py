@@ -1,6 +1,6 @@
 """The script that most people write for Markdown: json.load, one file per conversation, the visible path.
 
-    python json_markdown.py export.zip directory
+python json_markdown.py export.zip directory
 """
 
 import json
@@ -12,7 +12,9 @@ from pathlib import Path
 source, target = sys.argv[1], Path(sys.argv[2])
 target.mkdir(exist_ok=True)
 count = 0
-for conversation in json.load(zipfile.ZipFile(source).open("conversations.json")):
+with zipfile.ZipFile(source) as archive:
+    data = json.load(archive.open("conversations.json"))
+for conversation in data:
     path, current = [], conversation["current_node"]
     while current:
         path.append(conversation["mapping"][current])

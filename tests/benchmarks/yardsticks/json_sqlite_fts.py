@@ -1,6 +1,6 @@
 """The script that most people write: json.load, one INSERT per message, FTS filled by a trigger.
 
-    python json_sqlite_fts.py export.zip archive.db
+python json_sqlite_fts.py export.zip archive.db
 """
 
 import json
@@ -9,7 +9,8 @@ import sys
 import zipfile
 
 source, target = sys.argv[1:3]
-data = json.load(zipfile.ZipFile(source).open("conversations.json"))
+with zipfile.ZipFile(source) as archive:
+    data = json.load(archive.open("conversations.json"))
 connection = sqlite3.connect(target)
 cursor = connection.cursor()
 cursor.execute("CREATE TABLE conversations(id TEXT PRIMARY KEY, title TEXT, created REAL)")

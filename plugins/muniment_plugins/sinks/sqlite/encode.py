@@ -2,12 +2,12 @@
 
 import sys
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import Struct
 
 from muniment.canonical import to_json, with_raw
-from muniment.model import Asset, FilePart, Message, Origin, Record, part_text, visible_path
+from muniment.model import Asset, FilePart, Message, Origin, Part, Record, TextPart, part_text, visible_path
 from muniment_plugins.sinks.sqlite.text import index_text, scrub
 
 if sys.version_info >= (3, 14):
@@ -19,6 +19,11 @@ Row = tuple[Any, ...]
 
 # Level 1: the blob holds text twice (canonical and raw); the second time costs a long match, at any level.
 _COMPRESSION_LEVEL = 1
+
+
+# One for the process: making its tables anew for each conversation would cost a sixth of the compression.
+_compressor = zstd.ZstdCompressor(_COMPRESSION_LEVEL)
+_TAGS = {kind: kind.__struct_config__.tag for kind in get_args(Part)}
 
 
 class Rows(Struct, frozen=True, gc=False):
@@ -39,40 +44,49 @@ def encode(record: Record, *, indexed: bool) -> Rows:
     """Return the rows of a record; without index entries unless ``indexed``."""
     c = record.conversation
     line = to_json(c)
-    # Our JSON holds this escape only for a lone surrogate, or in a text about it: most skip the scrubbing.
-    clean = scrub if b"\\ud" in line else _same
-    title = None if c.title is None else clean(c.title)
     conversation = (
-        clean(c.source), clean(c.id), _opt(c.account, clean), title, time_text(c.created_at),
-        time_text(c.updated_at), _opt(c.model, clean), _opt(c.current, clean), len(c.messages), _json(c.metadata),
-        record.source_hash,
+        c.source, c.id, c.account, c.title, time_text(c.created_at), time_text(c.updated_at), c.model, c.current,
+        len(c.messages), _json(c.metadata), record.source_hash,
     )  # fmt: skip
     path = visible_path(c)
     messages: list[Row] = []
     parts: list[Row] = []
     index: list[Row] = []
+    title = c.title
     for position, m in enumerate(c.messages):
         messages.append((
-            position, clean(m.id), _opt(m.parent_id, clean), clean(m.role), _opt(m.author, clean),
-            _opt(m.recipient, clean), time_text(m.created_at), _opt(m.model, clean), m.hidden, m.id in path,
-            _opt(m.status, clean), _extra(m),
+            position, m.id, m.parent_id, m.role, m.author, m.recipient, time_text(m.created_at), m.model, m.hidden,
+            m.id in path, m.status, _extra(m) if m.metadata or m.usage or m.feedback else None,
         ))  # fmt: skip
         texts = []
         for number, part in enumerate(m.parts):
-            text = clean(part_text(part))
+            if isinstance(part, TextPart):
+                text = part.content
+                parts.append((position, number, "text", part.kind, text, None))
+            else:
+                text = part_text(part)
+                file_id = part.file_id if isinstance(part, FilePart) else None
+                parts.append((position, number, _TAGS[type(part)], getattr(part, "kind", ""), text, file_id))
             if text:
                 texts.append(text)
-            parts.append((
-                position, number, part.__struct_config__.tag, clean(getattr(part, "kind", "")), text,
-                clean(part.file_id) if type(part) is FilePart else None,
-            ))  # fmt: skip
-        if indexed and (texts or (title and position == 0)):
+        if indexed and (texts or title):
             text = texts[0] if len(texts) == 1 else "\n".join(texts)
-            index.append((position, index_text(title) if title and position == 0 else "", index_text(text)))
+            if title or text:
+                index.append((position, index_text(title) if title else "", index_text(text)))
+        # The title is indexed once, with the first message.
+        title = None
+    # Our JSON holds this escape only for a lone surrogate, or in a text about it: most skip the scrubbing.
+    if b"\\ud" in line:
+        conversation, *_ = _scrub([conversation])
+        messages, parts, index = _scrub(messages), _scrub(parts), _scrub(index)
     return Rows(
         record.key, record.origin, record.source_hash, conversation, messages, parts, index, c.assets,
-        zstd.compress(with_raw(line, record.raw), _COMPRESSION_LEVEL),
+        _compress(with_raw(line, record.raw)),
     )  # fmt: skip
+
+
+def _compress(line: bytes) -> bytes:
+    return _compressor.compress(line, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def decompress(blob: bytes) -> bytes:
@@ -87,12 +101,7 @@ def time_text(time: datetime | None) -> str | None:
 
 def _extra(message: Message) -> str | None:
     """Return as JSON what a message has beyond its columns."""
-    if not (
-        message.citations or message.metadata or message.usage or message.feedback or message.channel
-        or message.updated_at
-    ):  # fmt: skip
-        return None
-    names = ("citations", "metadata", "usage", "feedback", "channel", "updated_at")
+    names = ("metadata", "usage", "feedback")
     return _json({n: v for n in names if (v := getattr(message, n))})
 
 
@@ -100,9 +109,5 @@ def _json(value: Any) -> str | None:
     return to_json(value).decode("utf-8") if value else None
 
 
-def _opt(text: str | None, clean: Any) -> str | None:
-    return None if text is None else clean(text)
-
-
-def _same(text: str) -> str:
-    return text
+def _scrub(rows: list[Row]) -> list[Row]:
+    return [tuple(scrub(v) if isinstance(v, str) else v for v in row) for row in rows]

@@ -18,7 +18,11 @@ _RANGES = (
 _CHARACTER = re.compile(f"[{_RANGES}]")
 _RUN = re.compile(f"[{_RANGES}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_COMPATIBILITY = re.compile("[\u3000-\u30ff\u3200-\u33ff\uf900-\ufaff\uff00-\uffef\U0002f800-\U0002fa1f]")
+# Only what stands in words: full-width letters and digits, half-width kana and hangul, squared and
+# compatibility characters; not the full-width punctuation that every Chinese text has.
+_COMPATIBILITY = re.compile(
+    "[\u3131-\u318e\u3200-\u33ff\uf900-\ufaff\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uffdc\U0002f800-\U0002fa1f]"
+)
 _WORD = re.compile(r'"([^"]*)"|(\S+)')
 
 

@@ -26,9 +26,20 @@ _LINKED = frozenset({
     "grouped_webpages", "grouped_webpages_model_predicted_fallback", "sources_footnote", "webpage", "webpage_extended",
 })  # fmt: skip
 """Kinds whose links say all there is."""
-_NOISE = frozenset({"refs", "safe_urls", "status", "error", "style", "prompt_text", "invalid", "has_images"})
-_PLURALS = ("items", "fallback_items", "sources", "supporting_websites", "images", "image_results")
-_URLS = ("url", "content_url", "link")
+_NOISE = frozenset(
+    {
+        "refs",
+        "safe_urls",
+        "status",
+        "error",
+        "style",
+        "prompt_text",
+        "invalid",
+        "has_images",
+        "attributable_index",
+    }
+)
+_PLURALS = frozenset({"items", "fallback_items", "sources", "supporting_websites", "images", "image_results"})
 
 
 def of_references(references: Iterable[JSON], text: str, gathered: Gathered) -> list[Citation]:
@@ -60,7 +71,9 @@ def of_sandbox(text: str, origins: Mapping[tuple[str, str], str], ids: Iterable[
         name = unquote(match[1] or match[2]).rpartition("/")[2]
         file_id = next((origins[i, name] for i in ids if (i, name) in origins), "")
         if file_id:
-            yield Citation("file", match[0], match.start(), match.end(), file_id=file_id, metadata={"name": name})
+            yield Citation(
+                "file", match[0], match.start(), match.end(), file_id=file_id, metadata={"name": name}
+            )
 
 
 def results_of(groups: JSON) -> Iterator[tuple[ResultId, Link]]:
@@ -122,7 +135,7 @@ class _Places:
 
 def _of_reference(reference: Values, places: _Places, gathered: Gathered) -> Citation | None:
     kind, marker = _text(reference, "type"), _text(reference, "matched_text")
-    links = tuple(_links(reference))
+    links = _links(reference)
     file_id = _cited_file(reference, gathered) if kind == "file" or not links else ""
     metadata: Values = {}
     if kind not in _LINKED:
@@ -135,7 +148,9 @@ def _of_reference(reference: Values, places: _Places, gathered: Gathered) -> Cit
         marker = ""
     if not (links or file_id or metadata or (marker and kind in _LINKED)):
         return None
-    start, end = places.find(marker, reference.get("start_idx"), reference.get("end_idx")) if marker else (-1, -1)
+    start, end = (
+        places.find(marker, reference.get("start_idx"), reference.get("end_idx")) if marker else (-1, -1)
+    )
     return Citation(kind, marker, start, end, links, file_id, metadata or None)
 
 
@@ -147,7 +162,7 @@ def _of_citation(citation: Values, places: _Places, gathered: Gathered) -> Citat
         marker = places.text[start:end]
     if not marker.startswith(_OPENINGS):
         marker = ""
-    links = tuple(_links(about))
+    links = _links(about)
     file_id = _cited_file(about, gathered)
     dropped = ("type", "url", "title") if links else ("type",)
     metadata = kept({k: v for k, v in about.items() if k not in dropped})
@@ -174,22 +189,21 @@ def _cited_file(values: Mapping[str, JSON], gathered: Gathered) -> str:
 
 
 def _links(values: Mapping[str, JSON]) -> tuple[Link, ...]:
-    return _unique(_every_link(values, 3))
+    found: dict[str, Link] = {}
+    _add_links(values, 3, found)
+    return tuple(found.values())
 
 
-def _every_link(values: Mapping[str, JSON], depth: int) -> Iterator[Link]:
-    for key in _URLS:
-        url = values.get(key)
-        if isinstance(url, str) and url:
-            yield Link(url, _text(values, "title"))
-            break
+def _add_links(values: Mapping[str, JSON], depth: int, found: dict[str, Link]) -> None:
+    url = values.get("url") or values.get("content_url") or values.get("link")
+    if isinstance(url, str) and url not in found:
+        found[url] = Link(url, _text(values, "title"))
     if depth:
-        for key in _PLURALS:
-            inner = values.get(key)
-            if isinstance(inner, list):
+        for key, inner in values.items():
+            if inner and key in _PLURALS and isinstance(inner, list):
                 for value in inner:
                     if isinstance(value, dict):
-                        yield from _every_link(value, depth - 1)
+                        _add_links(value, depth - 1, found)
 
 
 def _unique(links: Iterable[Link]) -> tuple[Link, ...]:

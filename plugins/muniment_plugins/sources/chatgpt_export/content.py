@@ -37,7 +37,7 @@ def parts_of(message: Message, gathered: Gathered) -> list[Part]:
     if handler is None:
         return [gathered.unknown(content, kind)]
     parts = handler(rest, message, gathered)
-    if left := kept(rest):
+    if rest and (left := kept(rest)):
         parts.append(gathered.unknown(left, kind))
     return parts
 
@@ -48,6 +48,8 @@ def _text(rest: Values, message: Message, gathered: Gathered) -> list[Part]:
 
 def _pieces(rest: Values, gathered: Gathered, plain: Callable[[str], Part] = TextPart) -> list[Part]:
     pieces = rest.pop("parts", None)
+    if pieces is None:
+        return []
     return [p for v in (pieces if isinstance(pieces, list) else [pieces]) for p in piece(v, gathered, plain)]
 
 
@@ -177,7 +179,8 @@ def _thoughts(rest: Values, message: Message, gathered: Gathered) -> list[Part]:
     parts: list[Part] = []
     for value in thoughts if isinstance(thoughts, list) else [thoughts]:
         parts += _thought(value, gathered)
-    gathered.extras |= take_some(rest, "source_analysis_msg_id") or {}
+    if "source_analysis_msg_id" in rest:
+        gathered.extras |= take_some(rest, "source_analysis_msg_id") or {}
     return parts + _pieces(rest, gathered, ReasoningPart)
 
 
@@ -192,10 +195,10 @@ def _thought(value: JSON, gathered: Gathered) -> list[Part]:
     content, summary = take(rest, "content"), take(rest, "summary") or take(rest, "summary_text")
     rest.pop("finished", None)
     chunks = rest.get("chunks")
-    if isinstance(chunks, list) and all(isinstance(c, str) and c in content for c in chunks):
-        del rest["chunks"]  # They are the content again, in pieces.
+    if not chunks or (isinstance(chunks, list) and all(isinstance(c, str) and c in content for c in chunks)):
+        rest.pop("chunks", None)  # They are the content again, in pieces.
     parts: list[Part] = [ReasoningPart(content, summary=summary)] if content or summary else []
-    if left := kept(rest):
+    if rest and (left := kept(rest)):
         parts.append(gathered.unknown(left, "thought"))
     return parts
 

@@ -17,7 +17,14 @@ from muniment_plugins.sources.chatgpt_export.tree import arrange
 
 SOURCE = "chatgpt"
 
-_FLAGS = ("is_archived", "is_starred", "is_read_only", "is_do_not_remember", "is_study_mode", "atlas_mode_enabled")
+_FLAGS = (
+    "is_archived",
+    "is_starred",
+    "is_read_only",
+    "is_do_not_remember",
+    "is_study_mode",
+    "atlas_mode_enabled",
+)
 _FACTS = (
     "pinned_time", "conversation_origin", "voice", "plugin_ids", "disabled_tool_ids", "context_scopes", "owner",
     "sugar_item_id",
@@ -135,5 +142,3 @@ def _beside(path: str, fingerprint: str) -> tuple[Sidecars, Assets]:
         while len(_opened) > _CACHED_EXPORTS:
             _opened.popitem(last=False)
     return found
-
-

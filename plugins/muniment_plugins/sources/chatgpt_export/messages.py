@@ -18,7 +18,14 @@ from muniment_plugins.sources.chatgpt_export.parts import (
     file_part,
     kept,
 )
-from muniment_plugins.sources.chatgpt_export.shapes import KEPT_FROM, KEPT_NAMES, Author, FinishDetails, Metadata, Node
+from muniment_plugins.sources.chatgpt_export.shapes import (
+    KEPT_FROM,
+    KEPT_NAMES,
+    Author,
+    FinishDetails,
+    Metadata,
+    Node,
+)
 from muniment_plugins.sources.chatgpt_export.sidecars import Sidecars
 from muniment_plugins.sources.chatgpt_export.times import read_time, unread_times
 from muniment_plugins.sources.chatgpt_export.tree import Nodes
@@ -48,7 +55,9 @@ class Messages:
         gathered = self._gathered
         if type(node) is not Node or type(node.message) is not shapes.Message:
             value = node.message if type(node) is Node else node
-            return Message(id=key, role="unknown", parent_id=parent_id, parts=(gathered.unknown(value, "message"),))
+            return Message(
+                id=key, role="unknown", parent_id=parent_id, parts=(gathered.unknown(value, "message"),)
+            )
         m = node.message
         author = m.author if type(m.author) is Author else _NO_AUTHOR
         meta = m.metadata if type(m.metadata) is Metadata else _NO_METADATA
@@ -83,8 +92,11 @@ class Messages:
             extras["finish_reason"] = meta.finish_details.type
         if author.metadata and type(author.metadata) is dict:
             extras |= {k: v for k, v in author.metadata.items() if k in ("real_author", "source") and v}
-        created, updated = read_time(m.create_time), read_time(m.update_time)
-        if (created is None and m.create_time is not None) or (updated is None and m.update_time is not None):
+        time = m.create_time
+        created = None if time is None else read_time(time)
+        time = m.update_time
+        updated = None if time is None else read_time(time)
+        if (created is None and m.create_time is not None) or (updated is None and time is not None):
             extras |= _unread(m)
         if m.id != key and m.id is not None:
             extras["message_id"] = m.id
@@ -94,20 +106,26 @@ class Messages:
             extras["author"] = m.author
 
         role = author.role if author is not _NO_AUTHOR else m.author
-        recipient = m.recipient if m.recipient != "all" else None
+        name, recipient, channel, status, model = (
+            author.name,
+            m.recipient,
+            m.channel,
+            m.status,
+            meta.model_slug,
+        )
         return Message(
             id=key,
             role=role if type(role) is str and role else "unknown",
             parent_id=parent_id,
             parts=tuple(parts),
-            author=_text(author.name),
-            recipient=_text(recipient),
-            channel=_text(m.channel),
+            author=name if type(name) is str and name else None,
+            recipient=recipient if type(recipient) is str and recipient != "all" and recipient else None,
+            channel=channel if type(channel) is str and channel else None,
             created_at=created,
             updated_at=updated,
-            model=_text(meta.model_slug),
+            model=model if type(model) is str and model else None,
             hidden=meta.hidden is True or (m.weight == 0 and role == "system" and not parts),
-            status=_text(m.status),
+            status=status if type(status) is str and status else None,
             citations=self._citations(key, m.id, meta, parts),
             feedback=self._feedback.get(key) or self._feedback.get(str(m.id)) if self._feedback else None,
             metadata=extras or None,
@@ -207,9 +225,3 @@ def _is_shown(message: JSON, shown: str) -> bool:
     """Tell whether a run's message is in its output already (or says nothing)."""
     text = message.get("text") if isinstance(message, dict) else message
     return not text or (isinstance(text, str) and text.strip() in shown)
-
-
-def _text(value: JSON) -> str | None:
-    return value if type(value) is str and value else None
-
-

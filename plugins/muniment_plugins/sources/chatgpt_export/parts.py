@@ -68,8 +68,10 @@ def kept(values: Values) -> Values:
 
 def take(values: Values, key: str) -> str:
     """Remove and return a text; empty where there is none, or something else (which stays)."""
-    if isinstance(values.get(key), str):
-        return str(values.pop(key))
+    value = values.get(key)
+    if isinstance(value, str):
+        del values[key]
+        return value
     return ""
 
 

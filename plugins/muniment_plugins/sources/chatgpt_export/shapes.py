@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from muniment import Raw, RecordError
 from muniment.canonical import loads
 from muniment.model import JSON
+from muniment_plugins.sources.chatgpt_export import vendors
 
 Other: TypeAlias = list[Any] | str | int | float | bool | None
 """What may stand where an object is expected."""
@@ -44,30 +45,22 @@ class Metadata(Struct, gc=False):
 
     ada_visualizations: Any = None
     app_pairing: Any = None
-    args: Any = None
-    async_task_conversation_id: Any = None
     async_task_id: Any = None
     async_task_prompt: Any = None
     async_task_title: Any = None
     async_task_type: Any = None
     canvas: Any = None
     cite_metadata: Any = field(default=None, name="_cite_metadata")
-    cloud_doc_urls: Any = None
     command: Any = None
-    dalle: Any = None
-    deep_research_version: Any = None
     dictation: Any = None
     finished_duration_sec: Any = None
     finished_text: Any = None
     gizmo_id: Any = None
     image_gen_title: Any = None
     image_results: Any = None
-    initial_text: Any = None
     invoked_plugin: Any = None
     is_async_task_result_message: Any = None
     is_error: Any = None
-    jit_plugin_data: Any = None
-    kwargs: Any = None
     paragen_variant_choice: Any = None
     pending_memory_info: Any = None
     reasoning_title: Any = None
@@ -79,7 +72,6 @@ class Metadata(Struct, gc=False):
     system_hints: Any = None
     thinking_effort: Any = None
     user_context_message_data: Any = None
-    voice_mode_message: Any = None
 
 
 KEPT_FROM = Metadata.__struct_fields__.index("ada_visualizations")
@@ -116,8 +108,6 @@ class Envelope(Struct, gc=False):
     update_time: Any = None
     current_node: Any = None
     mapping: dict[str, msgspec.Raw] | Other = None
-    messages: Any = None
-    chat_messages: Any = None
     default_model_slug: Any = None
     gizmo_id: Any = None
     gizmo_type: Any = None
@@ -171,7 +161,7 @@ def parse(data: bytes) -> Parsed:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Lone surrogates, which only the standard library takes; or an error that it names better.
         parsed = _parse_any(data)
-    _check(parsed.envelope)
+    _check(parsed.envelope, data)
     return parsed
 
 
@@ -201,7 +191,9 @@ def _parse_any(data: bytes) -> Parsed:
         mapping = value.get("mapping")
         rows = mapping if isinstance(mapping, dict) else {}
         raw = tuple(map(_dump, rows.values()))
-        envelope = value if rows is not mapping else {k: None if k == "mapping" else v for k, v in value.items()}
+        envelope = (
+            value if rows is not mapping else {k: None if k == "mapping" else v for k, v in value.items()}
+        )
         return Parsed(
             _convert({**envelope, "mapping": {} if rows is mapping else mapping}, Envelope),
             {k: _convert(v, Node | Other) for k, v in rows.items()},
@@ -219,17 +211,17 @@ def _dump(value: JSON) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _check(envelope: Envelope) -> None:
+def _check(envelope: Envelope, data: bytes) -> None:
     mapping = envelope.mapping
     if isinstance(mapping, dict):
         return
     if mapping:
         raise RecordError("not a conversation: its `mapping` is not an object")
-    for name in ("messages", "chat_messages"):
-        if getattr(envelope, name) is not None:
-            raise RecordError(f"not a ChatGPT conversation: it has `{name}` and no `mapping`")
-    if all(v is None for v in (envelope.id, envelope.conversation_id, envelope.title)) and mapping is None:
-        raise RecordError("not a conversation: it has neither `id`, `mapping` nor `title`")
+    vendor = vendors.of_value(data)
+    if vendor is None:
+        raise RecordError("not a conversation: it has no `mapping`, nor the other keys of one")
+    if vendor != vendors.CHATGPT:
+        raise RecordError(f"not a ChatGPT conversation: it looks like {vendor}")
 
 
 def _without_mapping(data: bytes, envelope: Envelope, mapping: Mapping[str, Any], raw: list[bytes]) -> bytes:

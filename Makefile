@@ -1,0 +1,80 @@
+# Everything here works on a fresh machine with Python 3.11 or newer and pip.
+
+VENV := .venv
+BIN := $(VENV)/bin
+JSON_MB ?= 1000
+
+# The first Python that is new enough; `make PYTHON=...` chooses another.
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+	$(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test test-all lint format bench clean
+
+help:
+	@echo 'make demo      set up, then import, search and export a sample'
+	@echo 'make test      set up, check the code, run the tests (make test-all: slow ones too)'
+	@echo 'make lint      check the code; make format repairs its layout'
+	@echo 'make bench     measure beside other tools (JSON_MB=1000)'
+	@echo 'make clean     remove the virtual environment and what tools leave behind'
+
+demo: $(VENV)/installed
+	@$(BIN)/muniment demo --dir muniment-demo
+
+test: lint
+	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
+
+test-all: lint
+	$(BIN)/pytest -n auto -m 'slow or not slow' --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/developed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-timing
+
+format: $(VENV)/developed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/benched
+	@for tool in unzip jq zstd; do command -v $$tool >/dev/null || \
+		echo "$$tool is missing: its yardstick is left out (apt-get install unzip jq zstd)" >&2; done
+	$(BIN)/python tests/benchmarks/startup.py
+	$(BIN)/python tests/benchmarks/run.py --json-mb $(JSON_MB)
+
+clean:
+	rm -rf $(VENV) build dist muniment-demo .coverage .coverage.* .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+
+# --- the virtual environment ---------------------------------------------------------------------
+
+# Where the distribution's Python comes without ensurepip, its own pip fills the environment.
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null \
+		|| { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+			&& $(PYTHON) -m pip --python $(BIN)/python --quiet install pip; } \
+		|| { rm -rf $(VENV); $(PYTHON) -m virtualenv --quiet $(VENV); } \
+		|| { rm -rf $(VENV); \
+			echo 'no virtual environment could be made: install python3-venv or pip' >&2; exit 1; }
+
+# pip reads dependency groups from 25.1 on.
+$(VENV)/pip: | $(BIN)/python
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/installed: $(VENV)/pip pyproject.toml
+	@echo 'installing muniment into $(VENV) ...'
+	@$(PIP) install --constraint requirements/dev.txt --editable .
+	@touch $@
+
+$(VENV)/developed: $(VENV)/installed requirements/dev.txt
+	@echo 'installing what the tests need ...'
+	@$(PIP) install --constraint requirements/dev.txt --editable . --group dev
+	@touch $@
+
+$(VENV)/benched: $(VENV)/installed
+	@$(PIP) install --constraint requirements/dev.txt --editable '.[bench]'
+	@touch $@

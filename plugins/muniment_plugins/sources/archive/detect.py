@@ -1,0 +1,70 @@
+"""What is it that a path names?  The first bytes decide."""
+
+import io
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from muniment import InputError
+from muniment.objects import decompressing
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BUFFER = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+class Kind(Enum):
+    """What can be read back."""
+
+    DATABASE = auto()
+    FOLDER = auto()
+    FILE = auto()
+
+
+def kind_of(path: Path) -> Kind:
+    """Return what stands at ``path``.
+
+    Raises:
+        InputError: nothing that can be read back.
+    """
+    if path.is_dir():
+        return Kind.FOLDER
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except FileNotFoundError:
+        raise InputError(f"there is no `{path}`; check the path") from None
+    except OSError as error:
+        raise InputError(f"`{path}` cannot be read: {error.strerror}") from error
+    if not head:
+        raise InputError(f"`{path}` is empty; it holds no conversations")
+    if head == b"SQLite format 3\0":
+        return Kind.DATABASE
+    if head.startswith(b"PK\x03\x04"):
+        raise InputError(f"`{path}` is a zip file, not an archive; use `muniment import {path.name}` for an export")
+    return Kind.FILE
+
+
+def inflated(raw: BinaryIO) -> io.BufferedReader:
+    """Return the plain bytes of an open file, whether it is compressed or not."""
+    head = raw.read(4)
+    raw.seek(0)
+    name = ".gz" if head.startswith(_GZIP) else ".zst" if head == _ZSTD else ""
+    plain: Any = decompressing(raw, name)
+    # One kind of stream for all, with a buffer that makes lines cheap.
+    stream = io.BufferedReader(plain, _BUFFER)
+    if stream.peek(3)[:3] == _BOM:
+        stream.read(3)
+    return stream
+
+
+def is_array(stream: io.BufferedReader) -> bool | None:
+    """Return whether values are to be cut out of an array or a loose layout (else: lines); None if
+    it is no JSON of objects at all."""
+    head = stream.peek(1)
+    start = head.lstrip()[:2]
+    if not start:
+        return None if head else False
+    if start[:1] == b"{":
+        return start[1:2] != b'"'
+    return True if start[:1] == b"[" else None
