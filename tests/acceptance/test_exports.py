@@ -33,15 +33,20 @@ def conversations_in(path):
 
 
 def independent_counts(path):
-    """Return (conversations, messages, leaves that hold a message) counted with plain `json`."""
-    seen = {c.get("conversation_id") or c.get("id") or id(c): c for c in conversations_in(path)}
+    """Return (conversations, messages, leaves that hold a message) counted with plain `json`.
+
+    A conversation that stands twice counts once, with the nodes of both.
+    """
+    merged = {}
+    for conversation in conversations_in(path):
+        key = conversation.get("conversation_id") or conversation.get("id") or id(conversation)
+        merged.setdefault(key, {}).update(conversation.get("mapping") or {})
     messages = leaves = 0
-    for conversation in seen.values():
-        mapping = conversation.get("mapping") or {}
+    for mapping in merged.values():
         kept = {k for k, n in mapping.items() if n.get("message")}
         messages += len(kept)
         leaves += len(kept - {mapping[k].get("parent") for k in kept})
-    return len(seen), messages, leaves
+    return len(merged), messages, leaves
 
 
 def archived_counts(archive):

@@ -133,6 +133,16 @@ class TestQuarantine:
         assert result.exit_code == 3, result.output
         assert result.stdout.splitlines()[-1] == "resolved 0, still quarantined 1"
 
+    def test_retry_of_another_file_says_what_to_do(self, muniment, damaged, export):
+        muniment("import", damaged)
+        result = muniment("quarantine", "retry", "archive.db", export)
+
+        assert result.exit_code == 1
+        assert result.stderr == (
+            "error: nothing was read again: no entry of `archive.db` comes from this content; a file that was"
+            " repaired is a new one: import it\n"
+        )
+
     def test_nothing_to_retry(self, muniment, archive, export):
         result = muniment("quarantine", "retry", archive, export)
 

@@ -124,6 +124,11 @@ def retry(
         sink = sink_for(registry, target)
         plan = import_plan(registry, paths, sink, source=source, workers=workers, allow_incomplete=allow_incomplete)
     report = run_plan(plan, registry, silent=quiet or as_json, retry_quarantined=True)
+    if not report.bytes_read:
+        raise InputError(
+            f"nothing was read again: no entry of `{target}` comes from this content; a file that was repaired"
+            " is a new one: import it"
+        )
     left = len(_entries(target))
     resolved = len(entries) - left
     code = finish(report, as_json=as_json, quiet=quiet, more={"resolved": resolved, "left": left})

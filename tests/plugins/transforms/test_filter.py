@@ -198,7 +198,8 @@ class TestOptions:
             ("messages > many", "`many` is no whole number"),
             ("created after noon", "`noon` is no date such as `2025-01-31` or `2025-01-31T18:00:00Z`"),
             ("title matches (", "`(` is not a regular expression: missing ), unterminated subpattern at position 0"),
-            ("title is", "a value is missing at the end"), ("title isn't x", "`title isn't x`: after `title` must stand `is`,"
+            ("title is", "a value is missing at the end"),
+            ("title isn't x", "`title isn't x`: after `title` must stand `is`,"
              " `is not`, `contains`, `starts with`, `ends with`, `matches`"),
         ],
     )  # fmt: skip

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from muniment import Asset, FilePart, Part, TextPart, UnknownPart
 from muniment.model import JSON, as_mapping
 from muniment_plugins.sources.chatgpt_export.assets import Assets
@@ -185,8 +187,12 @@ def _real_time(rest: Values, gathered: Gathered) -> list[Part]:
         parts += _pointed(frame, "image", gathered)
     if not parts:
         return [gathered.unknown(whole, "real_time_user_audio_video_asset_pointer")]
-    if facts := kept(rest):
-        gathered.extras["real_time"] = facts
+    facts = kept(rest)
+    first = parts[0]
+    if facts and isinstance(first, FilePart):
+        parts[0] = replace(first, metadata={**(first.metadata or {}), **facts})
+    elif facts:
+        parts.append(gathered.unknown(facts, "real_time_user_audio_video_asset_pointer"))
     return parts
 
 

@@ -53,7 +53,11 @@ class TestReferences:
         more = {"title": "B", "url": "https://b.example", "supporting_websites": [PAGE, {"url": "https://c.example"}]}
         found = cited("x", content_references=[reference(CITE, 0, 1, items=[PAGE, more], fallback_items=[PAGE])])
 
-        assert [link.url for link in found[0].links] == ["https://a.example/1", "https://b.example", "https://c.example"]
+        assert [link.url for link in found[0].links] == [
+            "https://a.example/1",
+            "https://b.example",
+            "https://c.example",
+        ]
 
     def test_fall_back_to_bare_urls(self, cited):
         found = cited("x", content_references=[reference(CITE, 0, 1, items=None)])
@@ -70,7 +74,7 @@ class TestReferences:
 
     @pytest.mark.parametrize("kind", ["hidden", "attribution"])
     def test_that_carry_nothing_are_left_out(self, cited, kind):
-        empty = {"type": kind, "matched_text": "x", "start_idx": 0, "end_idx": 1, "refs": [], "alt": "", "safe_urls": []}
+        empty = {"type": kind, "matched_text": "x", "start_idx": 0, "end_idx": 1, "refs": [], "alt": None}
 
         assert cited("x", content_references=[empty]) == []
 

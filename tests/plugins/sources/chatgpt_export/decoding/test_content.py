@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 import pytest
@@ -43,7 +42,8 @@ GOLDEN = [
     ({"content_type": "system_error", "name": "E", "text": "t"}, [TextPart("t", kind="error", title="E")]),
     (
         {"content_type": "user_editable_context", "user_profile": "I", "user_instructions": "be"},
-        [TextPart("I", kind="context", title="user_profile"), TextPart("be", kind="context", title="user_instructions")],
+        [TextPart("I", kind="context", title="user_profile"),
+         TextPart("be", kind="context", title="user_instructions")],
     ),
     (
         {"content_type": "model_editable_context", "model_set_context": "m", "repository": None, "repo_summary": "r"},
@@ -74,7 +74,8 @@ GOLDEN = [
     (
         {"content_type": "citable_code_output", "output_str": "o",
          "metadata": {"display_title": "T", "display_url": "u", "connector_id": "c", "connector_source": None}},
-        [ToolCallResponsePart("o", name="python", kind="connector", title="T", url="u", metadata={"connector_id": "c"})],
+        [ToolCallResponsePart("o", name="python", kind="connector", title="T", url="u",
+                              metadata={"connector_id": "c"})],
     ),
     (
         {"content_type": "app_pairing_content", "custom_instructions": "be", "workspaces": None,
@@ -86,7 +87,7 @@ GOLDEN = [
 
 
 class TestKnownContent:
-    @pytest.mark.parametrize(("content", "parts"), GOLDEN, ids=lambda v: json.dumps(v)[:40] if v and not isinstance(v, list) else "")
+    @pytest.mark.parametrize(("content", "parts"), GOLDEN, ids=str)
     def test_becomes_typed_parts(self, message, content, parts):
         assert list(message(content, author={"role": "tool", "name": "python"}).parts) == parts
 
@@ -120,9 +121,9 @@ class TestKnownContent:
         )
         assert shot == FilePart("file_1", modality="image", metadata={"width": 9})
 
-    @pytest.mark.parametrize("screenshot", [{"image_asset_pointer": "sediment://file_1"},
-                                            {"image_asset_pointer": {"asset_pointer": "sediment://file_1"}}])  # fmt: skip
-    def test_screenshots_may_be_nested(self, message, screenshot):
+    @pytest.mark.parametrize("pointer", ["sediment://file_1", {"asset_pointer": "sediment://file_1"}])
+    def test_screenshots_may_be_nested(self, message, pointer):
+        screenshot = {"image_asset_pointer": pointer}
         found = message({"content_type": "computer_output", "screenshot": screenshot, "state": {}})
 
         assert found.parts[1] == FilePart("file_1", modality="image")
@@ -185,16 +186,17 @@ class TestUnknownContent:
     def test_parts_are_kept_whole(self, message, part):
         found = message({"content_type": "multimodal_text", "parts": ["a", part, None]})
 
-        assert [p for p in found.parts if isinstance(p, UnknownPart)][0].value == part
+        assert [p.value for p in found.parts if isinstance(p, UnknownPart)] == [part]
 
 
-KINDS = sorted({c["content_type"] for c, _ in GOLDEN if isinstance(c, dict) and "content_type" in c} | {"computer_output"})
-KEYS = sorted({k for c, _ in GOLDEN if isinstance(c, dict) for k in c if k != "content_type"} | {"state", "screenshot", "zz"})
+OBJECTS = [c for c, _ in GOLDEN if isinstance(c, dict)]
+KINDS = sorted({c["content_type"] for c in OBJECTS if "content_type" in c} | {"computer_output"})
+KEYS = sorted({k for c in OBJECTS for k in c if k != "content_type"} | {"state", "screenshot", "zz"})
+INNER_KEYS = [*KEYS, "content", "summary", "asset_pointer", "url", "path"]
 LEAVES = st.text("abcdefgh", min_size=4, max_size=9) | st.integers(1000, 9999)
 VALUES = st.recursive(
     LEAVES | st.none() | st.just(""),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from([*KEYS, "content", "summary", "asset_pointer", "url", "path"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(INNER_KEYS), inner, max_size=3),
     max_leaves=6,
 )
 

@@ -236,7 +236,7 @@ class TestRaw:
         separators = (",", ":") if compact else None
         data = json.dumps(value, indent=indent, ensure_ascii=ascii_only, separators=separators).encode()
 
-        envelope, nodes, raw = parse(data)
+        _, nodes, raw = parse(data)
 
         assert json.loads(raw.envelope) == value | {"mapping": None}
         assert [json.loads(m) for m in raw.messages] == list(value["mapping"].values())
@@ -272,7 +272,9 @@ class TestRaw:
 
 
 class TestOddText:
-    @pytest.mark.parametrize("text", ["\ud83d", "a\ude00b", "\x00", "\ue200cite\ue202x\ue201", "\u202e\u2028", "\U0001f600"])
+    @pytest.mark.parametrize(
+        "text", ["\ud83d", "a\ude00b", "\x00", "\ue200cite\ue202x\ue201", "\u202e\u2028", "\U0001f600"]
+    )
     @pytest.mark.parametrize("skipped", [False, True])
     def test_survives_as_it_is(self, decode, node, talk, text, skipped):
         """Lone surrogates, NUL, private-use marks: in what is read and in what is skipped."""
