@@ -20,7 +20,7 @@ help:
 	@echo 'make clean     remove the virtual environment and what tools leave behind'
 
 demo: $(VENV)/installed
-	@$(BIN)/muniment demo --dir muniment-demo
+	@$(BIN)/muniment demo --dir demo
 
 test: lint
 	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
@@ -45,7 +45,7 @@ bench: $(VENV)/benched
 	$(BIN)/python tests/benchmarks/run.py --json-mb $(JSON_MB)
 
 clean:
-	rm -rf $(VENV) build dist muniment-demo .coverage .coverage.* .hypothesis .import_linter_cache \
+	rm -rf $(VENV) build dist demo .coverage .coverage.* .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 
 # --- the virtual environment ---------------------------------------------------------------------

@@ -139,7 +139,7 @@ class Receipt:
 class Unit:
     """What one seal ends and one commit publishes.
 
-    ``from_start`` says that this run read the checkpoint's partition from its beginning.
+    ``read_whole`` says that the unit ends a partition which this run has read from its beginning.
     """
 
     run: str
@@ -147,7 +147,7 @@ class Unit:
     checkpoint: Checkpoint
     counts: Counts
     quarantined: tuple[Rejected, ...] = ()
-    from_start: bool = False
+    read_whole: bool = False
 
 
 @frozen
@@ -326,6 +326,10 @@ class Sink(Component):
     def open_target(self, ctx: Context) -> "Target":
         """Return the target; one per run, on the driver: it owns commits."""
         raise NotImplementedError
+
+    def state_path(self, ctx: Context) -> Path | None:
+        """Return the SQLite file that holds the ledger of this target: runs, checkpoints, quarantine."""
+        return None
 
     def open_known(self, ctx: Context) -> Known | None:
         """Return a look-up of what is stored (read-only; opened in workers), or None to skip the look-up."""

@@ -14,9 +14,9 @@ EventKind = Literal["started", "reading", "committed", "quarantined", "finished"
 class RunEvent:
     """Something that happened in a run.
 
-    ``reading`` comes about every tenth of a second with ``bytes_done`` of ``bytes_total`` (the
-    latter may be unknown) of the partition ``label``; ``committed`` after each unit; ``finished``
-    once, with ``exit_code``.  ``counts`` are the sums so far, by sink path.
+    ``reading`` comes about every tenth of a second with ``bytes_done`` of ``bytes_total`` (of all
+    that is to be read; None where that is unknown), in the partition ``label``; ``committed`` after
+    each unit; ``finished`` once, with ``exit_code``.  ``counts`` are the sums so far, by sink.
     """
 
     kind: EventKind

@@ -110,6 +110,7 @@ class _Run:
     resumed: bool = False
     started: float = field(factory=time.monotonic)
     last_event: float = 0.0
+    bytes_total: int | None = 0
 
     def run(self) -> RunReport:
         with contextlib.ExitStack() as stack, patient_gc():
@@ -145,6 +146,10 @@ class _Run:
                 if self._skip(partition):
                     continue
                 active.append(partition)
+            sizes = [p.size for p in active]
+            known = [s for s in sizes if s is not None]
+            if self.bytes_total is not None:
+                self.bytes_total = self.bytes_total + sum(known) if len(known) == len(sizes) else None
             if active:
                 # Workers start only when there is something to read: a pool costs a third of a second.
                 job = Job(
@@ -190,11 +195,11 @@ class _Run:
                     if isinstance(item, Processed):
                         sink.take(item, item.routes[index])
                     if sink.is_due():
-                        sink.seal(finished=False)
+                        sink.seal(ended=False)
                         self._emit("committed")
         incomplete = any(f.startswith("missing_") for f in self.findings)
         for sink in self.sinks:
-            sink.seal(finished=not self.stop, clean=not incomplete)
+            sink.seal(ended=not self.stop, clean=not incomplete)
             sink.leave()
         self._emit("committed")
         if self.stop:
@@ -254,7 +259,7 @@ class _Run:
         now = time.monotonic()
         if now - self.last_event >= READING_EVENT_SECONDS:
             self.last_event = now
-            self._emit("reading", label=partition.label, bytes_total=partition.size)
+            self._emit("reading", label=partition.label, bytes_total=self.bytes_total)
 
     def _emit(self, kind: Any, **more: Any) -> None:
         self.registry.call_run_event(

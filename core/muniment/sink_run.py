@@ -162,15 +162,15 @@ class SinkRun:
             or time.monotonic() - self._since >= path.max_unit_seconds
         )  # fmt: skip
 
-    def seal(self, *, finished: bool, clean: bool = True) -> None:
+    def seal(self, *, ended: bool, clean: bool = True) -> None:
         """End the unit and commit it, or keep it for the end of the run.
 
-        A finished partition that was not clean (something is missing) is noted as unfinished at its
+        A partition that ended but was not clean (something is missing) is noted as unfinished at its
         start, so that the next run reads it again and says so again.
         """
         assert self._writer is not None and self._partition is not None
-        finished = finished and clean
-        reread = not finished and clean is False
+        finished = ended and clean
+        reread = ended and not clean
         checkpoint = Checkpoint(
             partition=self._partition.id,
             fingerprint=self._partition.fingerprint,
@@ -188,7 +188,7 @@ class SinkRun:
             checkpoint=checkpoint,
             counts=self._unit,
             quarantined=tuple(self._rejected),
-            from_start=self._from_start,
+            read_whole=ended and self._from_start,
         )
         writer = self._writer
         prepared = writer.seal(unit)

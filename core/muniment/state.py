@@ -115,7 +115,7 @@ class Ledger:
         """Note a unit: its checkpoint, its quarantine entries, and its counts in the run's row.
 
         An entry that an earlier, killed attempt wrote is replaced, not doubled.  When the unit ends a
-        partition that this run read from the start, the entries that did not come again are resolved.
+        partition that this run has read whole, the entries that did not come again are resolved.
         """
         self.put_checkpoint(unit.checkpoint)
         c = unit.counts
@@ -135,7 +135,7 @@ class Ledger:
                 for r in unit.quarantined
             ],
         )  # fmt: skip
-        if unit.checkpoint.finished and unit.from_start:
+        if unit.read_whole:
             self.connection.execute(
                 "UPDATE quarantine SET status='resolved' WHERE partition=? AND run<>? AND status='open'",
                 (unit.checkpoint.partition, unit.run),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from muniment.cli.group import Muniment
 from muniment.cli import cli
 from muniment.options import describe
 from muniment.plugins import load_registry
@@ -34,7 +33,9 @@ def components() -> str:
             if options := describe(cls):
                 lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
                 lines += [
-                    f"| `{o.name}` | {o.type} | {'required' if o.required else f'`{o.default}`'} | {o.help} |".replace("\n", " ")
+                    f"| `{o.name}` | {o.type} | {'required' if o.required else f'`{o.default}`'} | {o.help} |".replace(
+                        "\n", " "
+                    )
                     for o in options
                 ]
                 lines.append("")
@@ -55,7 +56,9 @@ def _command(command: click.Command, context: click.Context, path: str) -> list[
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             if inner is not None and not inner.hidden:
-                lines += _command(inner, click.Context(inner, info_name=name, parent=context, terminal_width=100), f"{path} {name}")
+                lines += _command(
+                    inner, click.Context(inner, info_name=name, parent=context, terminal_width=100), f"{path} {name}"
+                )
     return lines
 
 

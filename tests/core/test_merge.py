@@ -162,9 +162,7 @@ class TestMessages:
     def test_what_is_new_stands_behind_what_it_follows(self):
         """A branch that a later export shows is put where that export has it."""
         old = conversation(message("a"), message("b", "a"), message("c", "b"))
-        new = conversation(
-            message("a"), message("b", "a"), message("b2", "a"), message("c", "b"), message("d", "c")
-        )
+        new = conversation(message("a"), message("b", "a"), message("b2", "a"), message("c", "b"), message("d", "c"))
 
         assert ids(merge(old, new)) == ["a", "b", "b2", "c", "d"]
 

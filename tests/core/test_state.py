@@ -16,9 +16,9 @@ def state(tmp_path):
         yield state
 
 
-def unit(run="r1", finished=True, rejected=(), from_start=True):
+def unit(run="r1", finished=True, rejected=(), read_whole=True):
     checkpoint = Checkpoint("p", "f", {"offset": 3}, 7, finished, 5, "h", run)
-    return Unit(run, 1, checkpoint, Counts(5, 4, 0, 0, 1), tuple(rejected), from_start)
+    return Unit(run, 1, checkpoint, Counts(5, 4, 0, 0, 1), tuple(rejected), read_whole)
 
 
 BAD = Rejected(Origin("export.zip", "p", 10, 20, "d" * 64), "decode", "not JSON")
@@ -68,7 +68,7 @@ class TestState:
     def test_a_resumed_run_resolves_nothing(self, state):
         """What was not read again is not settled."""
         state.add_unit(unit(rejected=[BAD]))
-        state.add_unit(unit(run="r2", from_start=False))
+        state.add_unit(unit(run="r2", read_whole=False))
 
         assert len(list(state.quarantined())) == 1
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "benchmarks")]
 
-from checker import digests
-from generate import generate
+from checker import digests  # noqa: E402
+from generate import generate  # noqa: E402
 
 PIPELINE = """\
 version: 1
@@ -89,7 +89,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="muniment-kill-") as name:
         work = Path(name)
         base, newer = work / "base.zip", work / "newer.zip"
-        generate(base, json_mb=args.json_mb, seed=args.seed)
+        generate(base, json_bytes=int(args.json_mb * 1e6), seed=args.seed)
         newer_export(base, newer, rng)
         clean = work / "clean"
         clean.mkdir()

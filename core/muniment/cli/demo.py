@@ -29,7 +29,7 @@ def demo(ctx: click.Context, folder: str, quiet: bool, as_json: bool) -> int:
 
     \b
     Example:
-      muniment demo --dir /tmp/try
+      muniment demo --dir try
     """
     from importlib.resources import as_file, files
 

@@ -84,9 +84,4 @@ def _ledger(path: "SinkPath", context: Context) -> TargetLedger:
 
 def _ledger_path(sink: Sink, context: Context) -> Path | None:
     """Return the SQLite file with the ledger: local state, or the archive itself."""
-    state_path = getattr(sink, "state_path", None)
-    if state_path is not None:
-        found: Path = state_path(context)
-        return found
-    path = getattr(sink, "path", None)
-    return Path(path) if isinstance(path, str | Path) else None
+    return sink.state_path(context)

@@ -33,15 +33,9 @@ class Progress:
         self._started = clock()
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._label = ""
-        self._done_before = 0
-        self._done = 0
 
     @hookimpl
     def muniment_run_event(self, event: RunEvent) -> None:
-        if event.kind == "reading" and event.label != self._label:
-            self._label, self._done_before = event.label, self._done
-        self._done = event.bytes_done
         if event.kind == "finished":
             self.close()
         elif self._clock() - self._started >= SHOW_AFTER_SECONDS:
@@ -61,10 +55,8 @@ class Progress:
         assert self._task is not None
         changes: dict[str, Any] = {"numbers": self._numbers(event)}
         if event.kind == "reading":
-            done = event.bytes_done - self._done_before
             changes["description"] = screen.shorten(screen.line(event.label), LABEL_CELLS)
-            # Events are not sent for every chunk, so where a partition began is known roughly.
-            changes["completed"] = done if event.bytes_total is None else min(done, event.bytes_total)
+            changes["completed"] = event.bytes_done
             changes["total"] = event.bytes_total
         if self._stop:
             changes["description"] = "stopping in order"

@@ -3,11 +3,12 @@
 import os
 import pickle
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from attrs import frozen
 
@@ -88,8 +89,17 @@ def _start_worker(job: Job) -> None:
     """Open the job once per worker; signals are for the driver, which then stops the workers."""
     global _processor
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_driver, daemon=True).start()
     patient_gc().__enter__()
     _processor = Processor(job)
+
+
+def _exit_with_driver() -> None:
+    """End this worker when the driver has ended in whatever way: nobody else would."""
+    driver = parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
 
 
 def _process(chunk: Chunk) -> bytes:

@@ -52,14 +52,17 @@ class BatchSink(Sink):
         """
         raise NotImplementedError
 
+    def state_path(self, ctx: Context) -> Path:
+        return ctx.state_dir / f"{''.join(c if c.isalnum() else '-' for c in ctx.path)}.db"
+
     def open(self, ctx: Context) -> Writer:
         return _BatchWriter(self, ctx)
 
     def open_target(self, ctx: Context) -> Target:
-        return _BatchTarget(ctx)
+        return _BatchTarget(self.state_path(ctx), ctx)
 
     def open_known(self, ctx: Context) -> Known | None:
-        path = _state_path(ctx)
+        path = self.state_path(ctx)
         return StateKnown(State.open(path, read_only=True)) if path.exists() else None
 
 
@@ -67,7 +70,7 @@ class _BatchWriter(Writer):
     def __init__(self, sink: BatchSink, ctx: Context) -> None:
         self._sink = sink
         self._ctx = ctx
-        self._state = State.open(_state_path(ctx))
+        self._state = State.open(sink.state_path(ctx))
         self._stack = ExitStack()
         self._client = self._stack.enter_context(sink.connect())
         self._sent: list[StoredRecord] = []
@@ -108,8 +111,7 @@ class _BatchWriter(Writer):
 
 
 class _BatchTarget(Target):
-    def __init__(self, ctx: Context) -> None:
-        path = _state_path(ctx)
+    def __init__(self, path: Path, ctx: Context) -> None:
         self._lock = TargetLock(path)
         self._lock.acquire()
         self._state = State.open(path)
@@ -132,7 +134,3 @@ class _BatchTarget(Target):
     def close(self) -> None:
         self._state.close()
         self._lock.release()
-
-
-def _state_path(ctx: Context) -> Path:
-    return ctx.state_dir / f"{''.join(c if c.isalnum() else '-' for c in ctx.path)}.db"

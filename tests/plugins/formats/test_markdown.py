@@ -51,14 +51,14 @@ def inlines(tokens, kind):
 
 
 def headings(tokens):
-    return [
-        tokens[n + 1].content for n, t in enumerate(tokens) if t.type == "heading_open" and t.tag in ("h1", "h2")
-    ]
+    return [tokens[n + 1].content for n, t in enumerate(tokens) if t.type == "heading_open" and t.tag in ("h1", "h2")]
 
 
 class TestPage:
     def test_a_whole_page(self, full, links):
-        assert page(full, links) == '''\
+        assert (
+            page(full, links)
+            == """\
 ---
 title: "Cats"
 id: "c1"
@@ -183,7 +183,8 @@ Sources:
 ## 7. Assistant
 
 A first answer
-'''
+"""
+        )
 
     def test_options_leave_out(self, full):
         short = page(full, branches="visible", hidden="omit")
@@ -333,7 +334,9 @@ class TestCitations:
         """Nobody can read a private-use mark."""
         assert "x y z" in page(self.record(make_record, "x\ue200cite\ue202turn0\ue201 y\ue203 \ue204z"))
 
-    @pytest.mark.parametrize("url", ["javascript:alert(1)", "https://a.example/)](javascript:x)", "https://a.example/\n#"])
+    @pytest.mark.parametrize(
+        "url", ["javascript:alert(1)", "https://a.example/)](javascript:x)", "https://a.example/\n#"]
+    )
     def test_a_url_cannot_break_out(self, make_record, url):
         record = self.record(make_record, "\ue200a\ue201", Citation(marker="\ue200a\ue201", links=(Link(url),)))
 

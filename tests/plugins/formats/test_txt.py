@@ -10,7 +10,9 @@ def text(record, links=lambda _: "", **options):
 
 class TestPlainText:
     def test_a_whole_transcript(self, full, links):
-        assert text(full, links) == """\
+        assert (
+            text(full, links)
+            == """\
 === Cats ===
 chatgpt conversation c1, created 2025-06-01 12:30, updated 2025-06-01 12:30
 
@@ -60,6 +62,7 @@ what the page says
 === 7. Assistant
 A first answer
 """
+        )
 
     def test_options_leave_out(self, full):
         short = text(full, branches="visible", hidden="omit")

@@ -294,9 +294,7 @@ class TestWrongInput:
         assert self.refused(path) == "`PATH` is an SQLite database, but not a muniment archive"
 
     def test_folders(self, tmp_path, records):
-        assert self.refused(tmp_path) == (
-            "`PATH` is not an archive: it holds no .jsonl or .json files; check the path"
-        )
+        assert self.refused(tmp_path) == ("`PATH` is not an archive: it holds no .jsonl or .json files; check the path")
         store(Files(path=tmp_path / "pages", format="markdown"), records[:1])
 
         assert self.refused(tmp_path / "pages") == (

@@ -79,9 +79,7 @@ class TestMap:
         with pytest.raises(RecordError) as caught:
             opened(folder, "my_rules:number")(make_record("c1"))
 
-        assert str(caught.value) == (
-            "`my_rules:number` returned int; it must return a Record, a Conversation or None"
-        )
+        assert str(caught.value) == ("`my_rules:number` returned int; it must return a Record, a Conversation or None")
 
     def test_what_it_raises_passes(self, folder):
         """The engine puts the record into quarantine."""

@@ -60,6 +60,9 @@ class SQLite(UpsertSink):
     def load_quarantine(self, connection: "Archive") -> Iterator[Mapping[str, JSON]]:
         return connection.ledger.quarantined()
 
+    def state_path(self, ctx: Context) -> Path:
+        return Path(self.path)
+
     def open(self, ctx: Context) -> Writer:
         return _SQLiteWriter(self, ctx)
 

@@ -71,9 +71,7 @@ def of_sandbox(text: str, origins: Mapping[tuple[str, str], str], ids: Iterable[
         name = unquote(match[1] or match[2]).rpartition("/")[2]
         file_id = next((origins[i, name] for i in ids if (i, name) in origins), "")
         if file_id:
-            yield Citation(
-                "file", match[0], match.start(), match.end(), file_id=file_id, metadata={"name": name}
-            )
+            yield Citation("file", match[0], match.start(), match.end(), file_id=file_id, metadata={"name": name})
 
 
 def results_of(groups: JSON) -> Iterator[tuple[ResultId, Link]]:
@@ -148,9 +146,7 @@ def _of_reference(reference: Values, places: _Places, gathered: Gathered) -> Cit
         marker = ""
     if not (links or file_id or metadata or (marker and kind in _LINKED)):
         return None
-    start, end = (
-        places.find(marker, reference.get("start_idx"), reference.get("end_idx")) if marker else (-1, -1)
-    )
+    start, end = places.find(marker, reference.get("start_idx"), reference.get("end_idx")) if marker else (-1, -1)
     return Citation(kind, marker, start, end, links, file_id, metadata or None)
 
 

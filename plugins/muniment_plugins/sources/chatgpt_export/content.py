@@ -5,6 +5,7 @@ part, so that nothing is lost when a content type grows.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from muniment import Part, ReasoningPart, TextPart, ToolCallPart, ToolCallResponsePart
 from muniment.model import JSON
@@ -53,7 +54,7 @@ def _pieces(rest: Values, gathered: Gathered, plain: Callable[[str], Part] = Tex
     return [p for v in (pieces if isinstance(pieces, list) else [pieces]) for p in piece(v, gathered, plain)]
 
 
-def _texts(content: str, **fields: str) -> list[Part]:
+def _texts(content: str, **fields: Any) -> list[Part]:
     return [TextPart(content, **fields)] if content else []
 
 
@@ -63,7 +64,8 @@ def _code(rest: Values, message: Message, gathered: Gathered) -> list[Part]:
     gathered.extras |= take_some(rest, "response_format_name") or {}
     recipient = message.recipient
     if not isinstance(recipient, str) or recipient in ("", "all"):
-        return _texts(take(rest, "text"), kind="code", language=language)
+        text = take(rest, "text")
+        return [TextPart(text, kind="code", language=language)] if text or language else []
     return [ToolCallPart(recipient, rest.pop("text", None), language=language)]
 
 

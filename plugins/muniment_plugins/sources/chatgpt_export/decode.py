@@ -4,9 +4,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from hashlib import sha256
 
-from muniment import Chunk, Conversation, Origin, Raw, Record, RecordError, Rejected
+from attrs import fields
+
+from muniment import Chunk, Conversation, Origin, Partition, Raw, Record, RecordError, Rejected
 from muniment.canonical import source_hash
 from muniment_plugins.sources.chatgpt_export.assets import Assets
+from muniment_plugins.sources.chatgpt_export.container import Limits
 from muniment_plugins.sources.chatgpt_export.layout import open_export
 from muniment_plugins.sources.chatgpt_export.messages import Messages
 from muniment_plugins.sources.chatgpt_export.parts import Gathered, Values, kept
@@ -40,7 +43,7 @@ def decode_chunk(chunk: Chunk) -> Iterator[Record | Rejected]:
         InputError: the export that the chunk is from cannot be opened any more.
     """
     partition = chunk.partition
-    sidecars, assets = _beside(partition.locator["path"], partition.fingerprint)
+    sidecars, assets = _beside(partition)
     for start, end, data in chunk.data:
         origin = Origin(partition.label, partition.id, start, end)
         try:
@@ -132,13 +135,14 @@ def _metadata(envelope: Envelope, conversation_id: str, sidecars: Sidecars) -> V
 _opened: OrderedDict[str, tuple[Sidecars, Assets]] = OrderedDict()
 
 
-def _beside(path: str, fingerprint: str) -> tuple[Sidecars, Assets]:
+def _beside(partition: Partition) -> tuple[Sidecars, Assets]:
     """Return what stands beside the conversations; read once per process."""
-    found = _opened.get(fingerprint)
+    found = _opened.get(partition.fingerprint)
     if found is None:
-        export = open_export(path)
+        limits = {f.name: partition.locator[f.name] for f in fields(Limits) if f.name in partition.locator}
+        export = open_export(partition.locator["path"], Limits(**limits))
         sidecars = Sidecars(export)
-        found = _opened[fingerprint] = sidecars, Assets(export, sidecars)
+        found = _opened[partition.fingerprint] = sidecars, Assets(export, sidecars)
         while len(_opened) > _CACHED_EXPORTS:
             _opened.popitem(last=False)
     return found

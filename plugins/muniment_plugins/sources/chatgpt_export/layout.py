@@ -81,7 +81,7 @@ class Export:
                              "file, raise `max_total_bytes`")  # fmt: skip
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return open_export, (self.path,)
+        return open_export, (self.path, self.limits)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -191,20 +191,18 @@ class Export:
 _cache: OrderedDict[str, tuple[object, Export]] = OrderedDict()
 
 
-def open_export(path: str, limits: Limits | None = None) -> Export:
-    """Return the export that stands at ``path``, one of `find_exports`; a process opens each one once.
-
-    With ``limits`` it is opened anew.
+def open_export(path: str, limits: Limits = DEFAULT_LIMITS, *, anew: bool = False) -> Export:
+    """Return the export that stands at ``path``, one of `find_exports`; a process opens each one once
+    unless told to open it ``anew``.
 
     Raises:
         InputError: there is no ChatGPT export, or it is damaged or not to be trusted.
     """
     stamp = _stamp(Path(path))
     kept = _cache.get(path)
-    if limits is None and kept is not None and kept[0] == stamp:
+    if not anew and kept is not None and kept[0] == stamp and kept[1].limits == limits:
         _cache.move_to_end(path)
         return kept[1]
-    limits = limits or DEFAULT_LIMITS
     container = _container(Path(path), limits)
     export = Export(path, container, _roots(container)[0], limits)
     _cache[path] = (stamp, export)
@@ -237,7 +235,7 @@ def _expand(path: str) -> list[str]:
 
 
 def _stamp(path: Path) -> object:
-    """Return what changes when the file does.  (A folder is read anew by whoever passes limits.)"""
+    """Return what changes when the file does.  (A folder is opened anew by each reader.)"""
     try:
         status = path.stat()
     except OSError as error:

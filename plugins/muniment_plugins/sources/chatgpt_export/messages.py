@@ -51,17 +51,17 @@ class Messages:
 
     def make(self, key: str, parent_id: str | None) -> Message:
         """Return the message of the node ``key``; its id is the node's."""
+        # One long function, because it runs half a million times for a large export.
         node = self._nodes[key]
         gathered = self._gathered
         if type(node) is not Node or type(node.message) is not shapes.Message:
             value = node.message if type(node) is Node else node
-            return Message(
-                id=key, role="unknown", parent_id=parent_id, parts=(gathered.unknown(value, "message"),)
-            )
+            return Message(id=key, role="unknown", parent_id=parent_id, parts=(gathered.unknown(value, "message"),))
         m = node.message
         author = m.author if type(m.author) is Author else _NO_AUTHOR
         meta = m.metadata if type(m.metadata) is Metadata else _NO_METADATA
-        gathered.extras = extras = {}
+        extras: Values = {}
+        gathered.extras = extras
 
         content = m.content
         parts: tuple[Part, ...] | list[Part]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
-from attrs import define, field
+from attrs import asdict, define, field
 
 from muniment import Asset, Chunk, Context, Idle, InputError, Origin, Partition, Position, Reader, Rejected
 from muniment_plugins.sources.chatgpt_export import vendors
@@ -29,7 +29,7 @@ class ExportReader(Reader):
         self._exports: dict[str, str] = {}
         self._limits = limits
         for path in find_exports(source.paths, limits):
-            export = open_export(path, limits)
+            export = open_export(path, limits, anew=True)
             self._exports.setdefault(export.fingerprint, path)
 
     def partitions(self) -> list[Partition]:
@@ -60,7 +60,7 @@ class ExportReader(Reader):
         raise FileNotFoundError(asset.id)
 
     def _open(self, path: str) -> Export:
-        return open_export(path)
+        return open_export(path, self._limits)
 
     def _partitions_of(self, export: Export) -> Iterator[Partition]:
         whole = _look_at(export) is not Shape.SINGLE and not export.single_file and not export.missing_shards
@@ -73,7 +73,7 @@ class ExportReader(Reader):
                 size=export.members[name].size,
                 complete=whole,
                 findings=findings,
-                locator={"path": export.path, "member": name},
+                locator={"path": export.path, "member": name, **asdict(export.limits)},
             )
             findings = ()
 

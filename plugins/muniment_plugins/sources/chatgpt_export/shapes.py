@@ -191,9 +191,7 @@ def _parse_any(data: bytes) -> Parsed:
         mapping = value.get("mapping")
         rows = mapping if isinstance(mapping, dict) else {}
         raw = tuple(map(_dump, rows.values()))
-        envelope = (
-            value if rows is not mapping else {k: None if k == "mapping" else v for k, v in value.items()}
-        )
+        envelope = value if rows is not mapping else {k: None if k == "mapping" else v for k, v in value.items()}
         return Parsed(
             _convert({**envelope, "mapping": {} if rows is mapping else mapping}, Envelope),
             {k: _convert(v, Node | Other) for k, v in rows.items()},

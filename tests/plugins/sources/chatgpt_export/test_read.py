@@ -38,7 +38,7 @@ class TestPartitions:
         assert [p.id for p in partitions] == [
             f"chatgpt_export:{p.fingerprint[:16]}/{p.locator['member']}" for p in partitions
         ]
-        assert [p.locator for p in partitions] == [{"path": str(path), "member": name} for name in names]
+        assert [(p.locator["path"], p.locator["member"]) for p in partitions] == [(str(path), name) for name in names]
         assert [p.size for p in partitions] == [len(json.dumps([conversation(i)])) for i in range(3)]
         assert all(p.complete for p in partitions)
 
