@@ -80,7 +80,7 @@ class Export:
             raise InputError(f"the conversations of `{self.label}` claim to be {total} bytes; if you trust the "
                              "file, raise `max_total_bytes`")  # fmt: skip
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self) -> tuple[object, tuple[str, Limits]]:
         return open_export, (self.path, self.limits)
 
     @cached_property
