@@ -431,6 +431,6 @@ class Engine(Component):
 
     workers: int = 1
 
-    def open(self, job: Any) -> Any:
-        """Return the `muniment.engine.Workers` that process this job's chunks."""
+    def open(self, job: Any, reader: Reader) -> Any:
+        """Return the `muniment.engine.Workers` that read and process; ``reader`` is the source, opened here."""
         raise NotImplementedError

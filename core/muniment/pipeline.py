@@ -4,7 +4,6 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,8 @@ import attrs
 from attrs import define, field, frozen
 
 from muniment.components import (
-    Chunk,
     Context,
     Counts,
-    Idle,
     Partition,
     Reader,
     Source,
@@ -157,7 +154,7 @@ class _Run:
                     tuple(t.component for t in self.plan.transforms),
                     tuple(s.route() for s in self.sinks),
                 )
-                with self.plan.engine.open(job) as workers:
+                with self.plan.engine.open(job, reader) as workers:
                     for partition in active:
                         self._read_partition(reader, workers, partition)
         self.reader = None
@@ -187,16 +184,18 @@ class _Run:
             self.resumed = True
         for sink in self.sinks:
             sink.begin(partition, from_start=after is None)
-        with contextlib.closing(workers.map(self._chunks(reader, partition, after, sequence))) as results:
+        with contextlib.closing(workers.process(partition, after, sequence)) as results:
             for item in results:
                 if isinstance(item, Processed):
-                    self._take(item)
+                    self._take(item, partition)
                 for index, sink in enumerate(self.sinks):
                     if isinstance(item, Processed):
                         sink.take(item, item.routes[index])
                     if sink.is_due():
                         sink.seal(ended=False)
                         self._emit("committed")
+                if self.stop:
+                    break
         incomplete = any(f.startswith("missing_") for f in self.findings)
         for sink in self.sinks:
             sink.seal(ended=not self.stop, clean=not incomplete)
@@ -205,18 +204,9 @@ class _Run:
         if self.stop:
             raise StoppedError(self.stop.signal_number)
 
-    def _chunks(self, reader: Reader, partition: Partition, after: Any, sequence: int) -> Iterator[Chunk | Idle]:
-        for chunk in reader.read(partition, after):
-            if self.stop:
-                return
-            if isinstance(chunk, Chunk):
-                sequence += 1
-                self.bytes_read += chunk.size
-                self._reading(partition)
-                chunk = attrs.evolve(chunk, sequence=sequence)
-            yield chunk
-
-    def _take(self, item: Processed) -> None:
+    def _take(self, item: Processed, partition: Partition) -> None:
+        self.bytes_read += item.size
+        self._reading(partition)
         self.conversations += item.conversations
         self.messages += item.messages
         self.findings.update(item.findings)

@@ -1,18 +1,26 @@
-"""How are chunks spread over processes?"""
+"""How is the reading and processing of chunks spread over processes?"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from muniment.components import Chunk, Idle
-from muniment.process import Job, Processed
+import attrs
+
+from muniment.components import Chunk, Idle, Partition, Position, Reader
+from muniment.process import Processed
 
 
 class Workers(ABC):
     """An engine that was opened for one job; a context manager."""
 
     @abstractmethod
-    def map(self, chunks: Iterable[Chunk | Idle]) -> Iterator[Processed | Idle]:
-        """Yield each chunk's result, in the order of the chunks, at most a small window behind them."""
+    def process(self, partition: Partition, after: Position | None, sequence: int) -> Iterator[Processed | Idle]:
+        """Yield the results of a partition's chunks from behind ``after``, in the order of the chunks.
+
+        Chunks are numbered from ``sequence`` + 1.  Only a bounded number of chunks is ever under way.
+
+        Raises:
+            InputError: the source cannot be read any further; what came before has been yielded.
+        """
 
     def close(self) -> None:  # noqa: B027 - not every engine has something to stop
         """Stop the workers."""
@@ -24,4 +32,11 @@ class Workers(ABC):
         self.close()
 
 
-__all__ = ["Job", "Processed", "Workers"]
+def numbered(reader: Reader, partition: Partition, after: Position | None, sequence: int) -> Iterator[Chunk | Idle]:
+    """Yield a partition's chunks with their numbers."""
+    for chunk in reader.read(partition, after):
+        if isinstance(chunk, Idle):
+            yield chunk
+        else:
+            sequence += 1
+            yield attrs.evolve(chunk, sequence=sequence)

@@ -1,11 +1,11 @@
 """Everything in one process: the path that a debugger wants."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from attrs import frozen
 
-from muniment.components import Chunk, Engine, Idle
-from muniment.engine import Workers
+from muniment.components import Engine, Idle, Partition, Position, Reader
+from muniment.engine import Workers, numbered
 from muniment.process import Job, Processed, Processor
 
 
@@ -13,16 +13,19 @@ from muniment.process import Job, Processed, Processor
 class Local(Engine):
     """Run in this process."""
 
-    def open(self, job: Job) -> Workers:
-        return _LocalWorkers(Processor(job))
+    def open(self, job: Job, reader: Reader) -> Workers:
+        return LocalWorkers(job, reader)
 
 
-class _LocalWorkers(Workers):
-    def __init__(self, processor: Processor) -> None:
-        self._processor = processor
+class LocalWorkers(Workers):
+    """No workers at all."""
 
-    def map(self, chunks: Iterable[Chunk | Idle]) -> Iterator[Processed | Idle]:
-        for chunk in chunks:
+    def __init__(self, job: Job, reader: Reader) -> None:
+        self._reader = reader
+        self._processor = Processor(job)
+
+    def process(self, partition: Partition, after: Position | None, sequence: int) -> Iterator[Processed | Idle]:
+        for chunk in numbered(self._reader, partition, after, sequence):
             yield chunk if isinstance(chunk, Idle) else self._processor.process(chunk)
 
     def close(self) -> None:

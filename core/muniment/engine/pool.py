@@ -1,22 +1,32 @@
-"""All cores of this machine: worker processes decode, transform and encode; this one reads and writes."""
+"""All cores of this machine: one process reads, all processes decode, this one writes.
+
+The reader hands a chunk to whoever asks for one, and works on it itself when nobody does; this process
+asks when it has nothing to write.  A window bounds the chunks that are under way.
+"""
 
 import os
 import pickle
+import queue
 import signal
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
 from attrs import frozen
 
-from muniment.components import Chunk, Engine, Idle
-from muniment.engine import Workers
-from muniment.errors import FatalError
+from muniment.components import Chunk, Engine, Idle, Partition, Position, Reader, Replay
+from muniment.engine import Workers, numbered
+from muniment.engine.local import LocalWorkers
+from muniment.errors import FatalError, MunimentError
 from muniment.options import option
 from muniment.process import Job, Processed, Processor, patient_gc
+
+# Spawned, not forked: a forked child would inherit SQLite handles and the progress bar's thread.
+_SPAWN = get_context("spawn")
+_CHUNKS_UNDER_WAY = 6
+_LOOK_SECONDS = 0.5
 
 
 def _cores() -> int:
@@ -25,87 +35,175 @@ def _cores() -> int:
 
 @frozen(kw_only=True)
 class Pool(Engine):
-    """Run in several processes; ``workers`` counts this one too."""
+    """Run in several processes; ``workers`` counts this one too.
+
+    A source that cannot be opened twice (its replay is not exact) is read and processed here.
+    """
 
     workers: int = option("Processes in all, this one included.", factory=_cores, identity=False)
 
-    def open(self, job: Job) -> Workers:
-        return _PoolWorkers(job, max(1, self.workers - 1))
+    def open(self, job: Job, reader: Reader) -> Workers:
+        if self.workers < 2 or job.source.replay is not Replay.EXACT:
+            return LocalWorkers(job, reader)
+        return _PoolWorkers(job, self.workers - 1)
+
+
+@frozen
+class _Order:
+    """What the reading process is asked for."""
+
+    partition: Partition
+    after: Position | None
+    sequence: int
+
+
+@frozen
+class _End:
+    """Behind the last chunk of an order; ``error`` is what ended it early."""
+
+    error: Exception | None = None
+
+
+class _Channels:
+    """What the processes share.
+
+    ``window`` is taken for each chunk that is read and given back when its result is taken to be
+    written.  ``workers_ask`` and ``driver_asks`` count chunks that are asked for.  ``results`` carries
+    (number, pickled result), to the driver also (number, chunk) and (number, end).
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.orders: Any = _SPAWN.SimpleQueue()
+        self.tasks: Any = _SPAWN.Queue()
+        self.results: Any = _SPAWN.Queue()
+        self.window = _SPAWN.Semaphore(_CHUNKS_UNDER_WAY * processes)
+        self.workers_ask = _SPAWN.Semaphore(0)
+        self.driver_asks = _SPAWN.Semaphore(0)
 
 
 class _PoolWorkers(Workers):
-    """A window of chunks under way.  While the oldest is not done and the window is full, this process
-    takes a chunk itself instead of waiting, so that no core idles behind a sink that writes fast."""
-
     def __init__(self, job: Job, processes: int) -> None:
-        # `spawn`: a forked child would inherit SQLite handles and the progress bar's thread.
-        self._pool = ProcessPoolExecutor(
-            processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(job,)
-        )
-        # Deep enough that no worker waits while this process writes what came back.
-        self._window = 6 * processes
+        self._channels = _Channels(processes)
         self._own = Processor(job)
+        self._asked = False
+        self._processes = [
+            _SPAWN.Process(target=_read_and_work if n == 0 else _work, args=(job, self._channels), daemon=True)
+            for n in range(processes)
+        ]
+        for process in self._processes:
+            process.start()
 
-    def map(self, chunks: Iterable[Chunk | Idle]) -> Iterator[Processed | Idle]:
-        pending: deque[Future[bytes] | Processed | Idle] = deque()
-        under_way = 0
-        try:
-            for chunk in chunks:
-                if isinstance(chunk, Idle):
-                    pending.append(chunk)
-                elif under_way >= self._window:
-                    pending.append(self._own.process(chunk))
-                else:
-                    pending.append(self._pool.submit(_process, chunk))
-                    under_way += 1
-                while pending and (_is_done(pending[0]) or len(pending) > self._window + 4):
-                    under_way -= isinstance(pending[0], Future)
-                    yield _result(pending.popleft())
-            while pending:
-                yield _result(pending.popleft())
-        except BrokenProcessPool as error:
-            raise FatalError(
-                "a worker process died (out of memory?); what was committed stands: run again to resume,"
-                " with fewer workers if it happens again"
-            ) from error
+    def process(self, partition: Partition, after: Position | None, sequence: int) -> Iterator[Processed | Idle]:
+        channels = self._channels
+        channels.orders.put(_Order(partition, after, sequence))
+        done: dict[int, bytes | Processed | _End] = {}
+        while True:
+            sequence += 1
+            while sequence not in done:
+                self._receive(done)
+            item = done.pop(sequence)
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            channels.window.release()
+            yield pickle.loads(item) if isinstance(item, bytes) else item  # noqa: S301 - from our own worker
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+        for channel in (self._channels.tasks, self._channels.results):
+            channel.close()
+            channel.cancel_join_thread()
         self._own.close()
 
+    def _receive(self, done: "dict[int, bytes | Processed | _End]") -> None:
+        """Take what has come; with nothing there, ask for work."""
+        channels = self._channels
+        if channels.results.empty() and not self._asked:
+            channels.driver_asks.release()
+            self._asked = True
+        try:
+            number, item = channels.results.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            self._check_alive()
+            return
+        if isinstance(item, Chunk):
+            self._asked = False
+            item = self._own.process(item)
+        done[number] = item
 
-def _is_done(item: "Future[bytes] | Processed | Idle") -> bool:
-    return not isinstance(item, Future) or item.done()
+    def _check_alive(self) -> None:
+        dead: list[SpawnProcess] = [p for p in self._processes if not p.is_alive()]
+        if dead:
+            raise FatalError(
+                f"a worker process died (exit code {dead[0].exitcode}; out of memory?); what was committed"
+                " stands: run again to resume, with fewer workers if it happens again"
+            )
 
 
-def _result(item: "Future[bytes] | Processed | Idle") -> Processed | Idle:
-    return pickle.loads(item.result()) if isinstance(item, Future) else item  # noqa: S301 - from our own worker
+# --- in the other processes -----------------------------------------------------------------
 
 
-_processor: Processor
+def _read_and_work(job: Job, channels: _Channels) -> None:
+    processor = _open_worker(job)
+    with job.source.open(job.routes[0].context) as reader:
+        while True:
+            _read(channels.orders.get(), reader, processor, channels)
 
 
-def _start_worker(job: Job) -> None:
-    """Open the job once per worker; signals are for the driver, which then stops the workers."""
-    global _processor
+def _read(order: _Order, reader: Reader, processor: Processor, channels: _Channels) -> None:
+    number = order.sequence
+    error: Exception | None = None
+    try:
+        for chunk in numbered(reader, order.partition, order.after, order.sequence):
+            if isinstance(chunk, Idle):
+                continue
+            number = chunk.sequence
+            channels.window.acquire()
+            if channels.workers_ask.acquire(block=False):
+                channels.tasks.put(chunk)
+            elif channels.driver_asks.acquire(block=False):
+                channels.results.put((number, chunk))
+            else:
+                channels.results.put((number, _process(processor, chunk)))
+    except Exception as caught:  # noqa: BLE001 - it is raised again where the run is
+        error = caught if isinstance(caught, MunimentError) else FatalError(f"{type(caught).__name__}: {caught}")
+    channels.results.put((number + 1, _End(error)))
+
+
+def _work(job: Job, channels: _Channels) -> None:
+    processor = _open_worker(job)
+    channels.workers_ask.release()
+    while True:
+        # One is asked for ahead, so that it is there when this one is done.
+        channels.workers_ask.release()
+        chunk: Chunk = channels.tasks.get()
+        try:
+            result: Any = _process(processor, chunk)
+        except Exception as caught:  # noqa: BLE001 - it is raised again where the run is
+            result = _End(caught if isinstance(caught, MunimentError) else FatalError(type(caught).__name__))
+        channels.results.put((chunk.sequence, result))
+
+
+def _open_worker(job: Job) -> Processor:
+    # Signals are for the driver, which then stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_driver, daemon=True).start()
     patient_gc().__enter__()
-    _processor = Processor(job)
+    return Processor(job)
 
 
 def _exit_with_driver() -> None:
-    """End this worker when the driver has ended in whatever way: nobody else would."""
+    """End this process when the driver has ended in whatever way: nobody else would."""
     driver = parent_process()
     if driver is not None:
         driver.join()
         os._exit(1)
 
 
-def _process(chunk: Chunk) -> bytes:
-    """Return the pickled result.
-
-    The executor receives results in a thread of the driver.  Bytes cost it next to nothing; a whole
-    payload, unpickled there, would fight the driver's SQLite calls for the interpreter's lock.
-    """
-    return pickle.dumps(_processor.process(chunk), pickle.HIGHEST_PROTOCOL)
+def _process(processor: Processor, chunk: Chunk) -> bytes:
+    """Return the pickled result: bytes pass a queue's thread without holding up the process."""
+    return pickle.dumps(processor.process(chunk), pickle.HIGHEST_PROTOCOL)
