@@ -145,6 +145,8 @@ class _SQLiteTarget(UpsertTarget):
         from muniment_plugins.sinks.sqlite.archive import discard_load
 
         try:
+            if not self._loading:
+                self.connection.settle()
             super().close()
             if self._loading:
                 discard_load(self._path)

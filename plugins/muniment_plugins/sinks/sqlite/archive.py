@@ -2,7 +2,8 @@
 
 *Loading*: the archive does not exist yet; it is filled in a file beside it without a journal, then
 flushed and renamed: a killed load leaves no archive and starts again.  *Topping up*: the archive
-exists; every unit is a transaction (WAL, ``synchronous=FULL``).
+exists; every unit is a transaction (WAL, ``synchronous=FULL``), and readers do not wait.  At rest the
+archive is one file: the log is gone.
 """
 
 import contextlib
@@ -55,6 +56,12 @@ class Archive:
 
     def close(self) -> None:
         self.connection.close()
+
+    def settle(self) -> None:
+        """Leave the archive as one file, without a log beside it, unless somebody is reading it now."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self.connection.execute("PRAGMA busy_timeout=0")
+            self.connection.execute("PRAGMA journal_mode=DELETE")
 
     def begin(self) -> None:
         if not self.connection.in_transaction:
@@ -281,12 +288,10 @@ class Archive:
 
 
 def finish_load(archive: Archive) -> None:
-    """Make a loaded file the archive: indexes, WAL, flush, rename, flush the directory."""
+    """Make a loaded file the archive: indexes, flush, rename, flush the directory."""
     connection = archive.connection
     try:
         connection.executescript(schema.INDEXES)
-        connection.execute("PRAGMA locking_mode=NORMAL")
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
     except sqlite3.DatabaseError as error:
         raise refused(archive.path, error) from error

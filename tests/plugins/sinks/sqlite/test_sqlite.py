@@ -180,6 +180,14 @@ class TestLoading:
         assert store(path, [make_record("c1")]) == Counts(read=1, stored=1)
         assert not loading_path(path).exists()
 
+    def test_at_rest_it_is_one_file(self, path, tmp_path):
+        """Nothing stands beside it, after a load, a top-up and a search."""
+        store(path, [make_record("c1")])
+        store(path, [make_record("c2")])
+        search(path, "hello")
+
+        assert [p.name for p in tmp_path.iterdir()] == ["archive.db"]
+
     def test_the_file_is_for_its_owner_alone(self, path):
         """0600, whatever the umask."""
         store(path, [make_record("c1")])
