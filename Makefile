@@ -10,12 +10,13 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format crash bench clean
 
 help:
 	@echo 'make demo      set up, then import, search and export a sample'
 	@echo 'make test      set up, check the code, run the tests (make test-all: slow ones too)'
 	@echo 'make lint      check the code; make format repairs its layout'
+	@echo 'make crash     kill a hundred imports and resume them'
 	@echo 'make bench     measure beside other tools (JSON_MB=1000)'
 	@echo 'make clean     remove the virtual environment and what tools leave behind'
 
@@ -37,6 +38,9 @@ lint: $(VENV)/developed
 format: $(VENV)/developed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+crash: $(VENV)/developed
+	$(BIN)/python tests/crash/kill.py --kills 100 --top-ups 40 --json-mb 10
 
 bench: $(VENV)/benched
 	@for tool in unzip jq zstd; do command -v $$tool >/dev/null || \
