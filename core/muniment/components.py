@@ -38,13 +38,6 @@ class Effect(Flag):
     CALLS_OUT = auto()
 
 
-class Scope(Enum):
-    """Where a transform runs: on each record, in any worker, or in sequence on the driver."""
-
-    RECORD = "record"
-    RUN = "run"
-
-
 # --- values that move -----------------------------------------------------------------------
 
 
@@ -280,16 +273,12 @@ class Reader(_Session, ABC):
         """
         raise FileNotFoundError(asset.id)
 
-    def acknowledge(self, partition: Partition, upto: Checkpoint) -> None:
-        """Hear that every required sink has committed up to here (queues)."""
-
 
 @frozen(kw_only=True)
 class Transform(Component):
     """What happens to a record on its way.  One record in, at most one out; raising rejects it."""
 
     effect: ClassVar[Effect] = Effect.ALTERS_CONTENT
-    scope: ClassVar[Scope] = Scope.RECORD
 
     def open(self, ctx: Context) -> Callable[[Record], Record | Dropped]:
         """Return the function to apply; called once per worker."""

@@ -62,7 +62,6 @@ def _transform(step: Step[Transform], registry: "Registry") -> dict[str, Any]:
         "type": step.type,
         "plugin": _plugin("transforms", step.type, registry),
         "effects": [str(e.name).lower() for e in Effect if e in effect],
-        "scope": step.component.scope.value,
     }
 
 

@@ -25,7 +25,7 @@ from muniment.process import Job, Processed, Processor, patient_gc
 
 # Spawned, not forked: a forked child would inherit SQLite handles and the progress bar's thread.
 _SPAWN = get_context("spawn")
-_CHUNKS_UNDER_WAY = 6
+_CHUNKS_UNDER_WAY = 12
 _LOOK_SECONDS = 0.5
 
 
