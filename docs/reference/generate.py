@@ -44,7 +44,7 @@ def components() -> str:
 
 def commands() -> str:
     """Return the page of all commands, as ``--help`` shows them."""
-    context = click.Context(cli, info_name="muniment", terminal_width=100)
+    context = click.Context(cli, info_name="muniment", terminal_width=100, **cli.context_settings)
     lines = ["# Commands", "", "Generated from the code.", ""]
     lines += _command(cli, context, "muniment")
     return "\n".join(lines)
