@@ -64,7 +64,9 @@ def demo(ctx: click.Context, folder: str, quiet: bool, as_json: bool) -> int:
         assert isinstance(command, click.Group)
         search = command.get_command(ctx, "search")
         if search is not None:
-            search.main([QUESTION, "--archive", archive, "--limit", "3"], prog_name="search", standalone_mode=False)
+            # As a child of the root, whose settings a command takes on the first time it is run.
+            words = [QUESTION, "--archive", archive, "--limit", "3"]
+            search.main(words, prog_name="search", standalone_mode=False, parent=ctx.find_root())
     say()
     _say_command(say, "3. write Markdown", "export", archive, "--format", "markdown", "--to", chats)
     exported = run_plan(
