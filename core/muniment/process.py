@@ -62,14 +62,14 @@ class Processed:
 
 # A run makes millions of short-lived tuples and no cycles: the collector's default, a pass after every
 # 700 new objects, would cost a sixth of its time.
-_GC_THRESHOLDS = (100_000, 20, 50)
+GC_THRESHOLDS = (100_000, 20, 50)
 
 
 @contextlib.contextmanager
 def patient_gc() -> Iterator[None]:
     """Let the garbage collector look less often while records move."""
     before = gc.get_threshold()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ The reader hands a chunk to whoever asks for one, and works on it itself when no
 asks when it has nothing to write.  A window bounds the chunks that are under way.
 """
 
+import gc
 import os
 import pickle
 import queue
@@ -21,7 +22,7 @@ from muniment.engine import Workers, numbered
 from muniment.engine.local import LocalWorkers
 from muniment.errors import FatalError, MunimentError
 from muniment.options import option
-from muniment.process import Job, Processed, Processor, patient_gc
+from muniment.process import GC_THRESHOLDS, Job, Processed, Processor
 
 # Spawned, not forked: a forked child would inherit SQLite handles and the progress bar's thread.
 _SPAWN = get_context("spawn")
@@ -192,7 +193,7 @@ def _open_worker(job: Job) -> Processor:
     # Signals are for the driver, which then stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_driver, daemon=True).start()
-    patient_gc().__enter__()
+    gc.set_threshold(*GC_THRESHOLDS)
     return Processor(job)
 
 
