@@ -6,13 +6,11 @@ standard library, which escapes them (``\\ud83d``).  So every string that JSON c
 
 import hashlib
 import json
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from muniment.model import Conversation, Origin, Raw, Record
-
-T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 _conversation_decoder = msgspec.json.Decoder(Conversation)
@@ -38,18 +36,6 @@ def to_json(value: Any) -> bytes:
         return _encoder.encode(value)
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
-
-
-def from_json(data: bytes, type: type[T]) -> T:  # noqa: A002 - the name that msgspec uses
-    """Return the ``type`` that ``data`` holds.
-
-    Raises:
-        msgspec.DecodeError: the bytes are not JSON, or do not have this shape.
-    """
-    try:
-        return msgspec.json.decode(data, type=type)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
-        return msgspec.convert(loads(data), type=type)
 
 
 def loads(data: bytes) -> Any:

@@ -203,7 +203,7 @@ class Context:
     stopping: Callable[[], bool] = never
 
 
-class _Session:
+class Session:
     """A context manager; leaving it closes it."""
 
     def close(self) -> None:
@@ -250,7 +250,7 @@ class Source(Component):
         yield from chunk.data
 
 
-class Reader(_Session, ABC):
+class Reader(Session, ABC):
     """A source that was opened: sequential reading."""
 
     @abstractmethod
@@ -288,7 +288,7 @@ class Transform(Component):
         raise NotImplementedError
 
 
-class Known(_Session, ABC):
+class Known(Session, ABC):
     """What a target holds already, asked in a worker before the work of encoding is done."""
 
     @abstractmethod
@@ -325,7 +325,7 @@ class Sink(Component):
         return None
 
 
-class Writer(_Session, ABC):
+class Writer(Session, ABC):
     """Writes one partition's payloads, in sequence."""
 
     @abstractmethod
@@ -340,7 +340,7 @@ class Writer(_Session, ABC):
         transactional, published with its checkpoint and its quarantine entries)."""
 
 
-class Target(_Session, ABC):
+class Target(Session, ABC):
     """A place that holds an archive; the authority on what is stored."""
 
     @property

@@ -103,7 +103,6 @@ class _Run:
     messages: int = 0
     bytes_read: int = 0
     unchanged_partitions: list[tuple[str, str, int]] = field(factory=list)
-    reader: Reader | None = None
     resumed: bool = False
     started: float = field(factory=time.monotonic)
     last_event: float = 0.0
@@ -134,7 +133,6 @@ class _Run:
     def _read_source(self, step: Step[Source]) -> None:
         source = step.component
         with source.open(self._context(step.path)) as reader:
-            self.reader = reader
             for sink in self.sinks:
                 sink.bind(reader.open_asset)
             active: list[Partition] = []
@@ -157,7 +155,6 @@ class _Run:
                 with self.plan.engine.open(job, reader) as workers:
                     for partition in active:
                         self._read_partition(reader, workers, partition)
-        self.reader = None
 
     def _skip(self, partition: Partition) -> bool:
         """Count a partition that every sink has finished under the same plan as unchanged."""
@@ -196,9 +193,8 @@ class _Run:
                         self._emit("committed")
                 if self.stop:
                     break
-        incomplete = any(f.startswith("missing_") for f in self.findings)
         for sink in self.sinks:
-            sink.seal(ended=not self.stop, clean=not incomplete)
+            sink.seal(ended=not self.stop, clean=not self._is_incomplete())
             sink.leave()
         self._emit("committed")
         if self.stop:
@@ -227,7 +223,7 @@ class _Run:
                 " a component: please report it"
             )
         quarantined = max((c.quarantined for c in sinks.values()), default=0)
-        incomplete = any(code.startswith("missing_") for code in self.findings)
+        incomplete = self._is_incomplete()
         attention = quarantined or (incomplete and not self.plan.allow_incomplete)
         return RunReport(
             run=self.run_id,
@@ -244,6 +240,9 @@ class _Run:
             quarantined=quarantined,
             incomplete=incomplete,
         )
+
+    def _is_incomplete(self) -> bool:
+        return any(code.startswith("missing_") for code in self.findings)
 
     def _reading(self, partition: Partition) -> None:
         now = time.monotonic()

@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from attrs import frozen
+
+from muniment.components import Session
 
 
 @frozen
@@ -48,7 +49,7 @@ class Staged(ABC):
         """Remove the object instead; harmless after `close`."""
 
 
-class Storage(ABC):
+class Storage(Session, ABC):
     """A flat space of named objects.
 
     Names are relative paths with ``/``.  What is staged becomes visible by `publish`, whole or not
@@ -100,17 +101,6 @@ class Storage(ABC):
 
     @abstractmethod
     def exists(self, name: str) -> bool: ...
-
-    def close(self) -> None:  # noqa: B027 - most storages hold nothing
-        """Release what the session holds."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def check_name(name: str) -> str:

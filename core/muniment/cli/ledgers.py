@@ -9,7 +9,7 @@ import attrs
 from attrs import frozen
 
 from muniment.cli.assemble import sink_for
-from muniment.components import Checkpoint, Context, Sink
+from muniment.components import Checkpoint, Context
 from muniment.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def ledgers_of(target: str, registry: "Registry") -> list[TargetLedger]:
 def _ledger(path: "SinkPath", context: Context) -> TargetLedger:
     from muniment.state import State
 
-    where = _ledger_path(path.step.component, context)
+    where = path.step.component.state_path(context)
     if where is None or not where.is_file():
         return TargetLedger(path.name, None)
     try:
@@ -80,8 +80,3 @@ def _ledger(path: "SinkPath", context: Context) -> TargetLedger:
             )
     except sqlite3.DatabaseError as error:
         raise InputError(f"`{where}` is not a muniment archive ({error})") from error
-
-
-def _ledger_path(sink: Sink, context: Context) -> Path | None:
-    """Return the SQLite file with the ledger: local state, or the archive itself."""
-    return sink.state_path(context)

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import attrs
 
-from muniment.components import Chunk, Idle, Partition, Position, Reader
+from muniment.components import Chunk, Idle, Partition, Position, Reader, Session
 from muniment.process import Processed
 
 
-class Workers(ABC):
-    """An engine that was opened for one job; a context manager."""
+class Workers(Session, ABC):
+    """An engine that was opened for one job; closing it stops the workers."""
 
     @abstractmethod
     def process(self, partition: Partition, after: Position | None, sequence: int) -> Iterator[Processed | Idle]:
@@ -21,15 +21,6 @@ class Workers(ABC):
         Raises:
             InputError: the source cannot be read any further; what came before has been yielded.
         """
-
-    def close(self) -> None:  # noqa: B027 - not every engine has something to stop
-        """Stop the workers."""
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def numbered(reader: Reader, partition: Partition, after: Position | None, sequence: int) -> Iterator[Chunk | Idle]:

@@ -37,16 +37,16 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def read_records(path: Path, after: int | None = None, label: str = "") -> Iterator[tuple[int, Record]]:
-    """Yield (number, record) in the order of the archive, from behind number ``after``."""
+def read_records(path: Path) -> Iterator[tuple[int, Record]]:
+    """Yield (number, record) in the order of the archive."""
     connection = connect(path)
     try:
-        last = after or 0
+        last = 0
         select = "SELECT conversation, record FROM records WHERE conversation>? ORDER BY conversation LIMIT 64"
         # In pages: an open cursor would keep a WAL from being checkpointed while someone tops up.
         while rows := connection.execute(select, (last,)).fetchall():
             for number, blob in rows:
-                yield number, record_from_json(decompress(blob), Origin(label or path.name, "", number, number))
+                yield number, record_from_json(decompress(blob), Origin(path.name, "", number, number))
             last = rows[-1][0]
     finally:
         connection.close()
