@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,18 +22,15 @@ from muniment.merge import merge_records
 from muniment.model import Origin
 from muniment.state import Ledger
 from muniment_plugins.sinks.sqlite import schema
-from muniment_plugins.sinks.sqlite.encode import Rows, decompress, encode, time_text
+from muniment_plugins.sinks.sqlite.encode import Rows, decompress, encode, index_rows, time_text
+from muniment_plugins.sinks.sqlite.index import BURST_ENTRIES, Index
 from muniment_plugins.sinks.sqlite.text import scrub
+
+Key = tuple[str, str]
 
 _PAGE_BYTES = 8192
 _CACHE_KIB = 16384
-_FTS_HASH_BYTES = 32 * 2**20
 _ASSET_CHUNK_BYTES = 2**20
-# The index is filled in bursts: its hash table then stays in the processor's caches, a quarter faster.
-_INDEX_BURST_ROWS = 4000
-_INDEX_BURST_CHARACTERS = 8_000_000
-_NO_MERGE = 1999
-_FTS_AUTOMERGE, _FTS_CRISISMERGE = 4, 16  # SQLite's defaults
 
 
 class Archive:
@@ -46,23 +43,32 @@ class Archive:
         if loading:
             os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
         try:
-            self.connection = sqlite3.connect(file, isolation_level=None, timeout=60, cached_statements=256)
+            self.connection = sqlite3.connect(
+                file, isolation_level=None, timeout=60, cached_statements=256, check_same_thread=False
+            )
             self._configure()
-            self.fts = self._prepare(fts)
+            created = self._prepare(fts)
+            self.index = Index(self.connection, fts_of(self.connection), beside=loading)
+            if created:
+                self.index.begin_load()
+            # While loading, most keys are new: a set of hashes tells without a look into the tables.
+            self._held = self._held_keys() if loading else None
         except sqlite3.DatabaseError as error:
             raise refused(path, error) from error
-        self.ledger = Ledger(self.connection)
-        self._unindexed: list[tuple[Any, ...]] = []
-        self._unindexed_characters = 0
+        self._stamp = "", ""
+        self._waiting: dict[Key, Rows] = {}
+        self._waiting_messages = 0
         self._next = {t: self._max(t) for t in ("conversations", "messages")}
 
-    def close(self) -> None:
-        self.connection.close()
+    @property
+    def ledger(self) -> Ledger:
+        """Return what is noted about runs, checkpoints and the quarantine."""
+        self.index.wait()
+        return Ledger(self.connection)
 
-    def end_load(self) -> None:
-        """Let the index merge its segments again, a little with each top-up."""
-        if self.fts != "none":
-            self._set_fts(automerge=_FTS_AUTOMERGE, crisismerge=_FTS_CRISISMERGE)
+    def close(self) -> None:
+        self.index.close()
+        self.connection.close()
 
     def settle(self) -> None:
         """Leave the archive as one file, without a log beside it, unless somebody is reading it now."""
@@ -82,13 +88,16 @@ class Archive:
         """
         if self.connection.in_transaction:
             try:
-                self._fill_index()
+                self._insert_waiting()
+                self.index.fill()
+                self.index.wait()
                 self.connection.execute("COMMIT")
             except sqlite3.DatabaseError as error:
                 raise refused(self.path, error) from error
 
     def rollback(self) -> None:
-        self._unindexed.clear()
+        self._waiting, self._waiting_messages = {}, 0
+        self.index.clear()
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
@@ -101,10 +110,9 @@ class Archive:
         Raises:
             FatalError: the disk is full, or the file is damaged.
         """
-        fresh: list[Rows] = []
         rejected: list[Rejected] = []
         stored = unchanged = 0
-        seen: set[str] = set()
+        self._stamp = plan_hash, run
         try:
             existing = self._existing(batch)
             for rows in batch:
@@ -113,22 +121,21 @@ class Archive:
                 except RecordError as error:
                     rejected.append(Rejected(rows.origin, "write", error.reason, rows.key))
                     continue
-                found = existing.get(rows.conversation[:2])
-                if found is None and rows.key in seen:
-                    # The same conversation twice in one batch: the first must be in the tables to merge with.
-                    self._insert(fresh, run, plan_hash)
-                    fresh = []
-                    found = self._existing([rows])[rows.conversation[:2]]
+                key = rows.conversation[:2]
+                if key in self._waiting:
+                    # Twice in a row: the first must be in the tables to merge with.
+                    existing |= self._existing([rows])
+                found = existing.get(key)
                 if found is None:
-                    seen.add(rows.key)
-                    fresh.append(rows)
-                elif self._replace(found, rows, run, plan_hash, on_plan_change):
+                    self._waiting[key] = rows
+                    self._waiting_messages += len(rows.messages)
+                    stored += 1
+                elif self._replace(found, rows, on_plan_change):
                     stored += 1
                 else:
                     unchanged += 1
-                    continue
-                stored += found is None
-            self._insert(fresh, run, plan_hash)
+            if not self.loading or self._waiting_messages >= BURST_ENTRIES:
+                self._insert_waiting()
         except sqlite3.DatabaseError as error:
             raise refused(self.path, error) from error
         return Receipt(stored, unchanged, tuple(rejected))
@@ -143,34 +150,24 @@ class Archive:
             pragmas = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-{_CACHE_KIB};"
         self.connection.executescript(pragmas)
 
-    def _prepare(self, fts: str) -> str:
-        """Create what is missing; return which index the archive has."""
+    def _prepare(self, fts: str) -> bool:
+        """Create what is missing; return whether that was everything."""
         version = self.connection.execute("PRAGMA user_version").fetchone()[0]
         if version > schema.VERSION:
             raise FatalError(
                 f"`{self.path}` was written by a newer muniment (archive version {version}); update muniment"
             )
-        if version == 0:
-            if self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise FatalError(
-                    f"`{self.path}` is an SQLite database of something else; choose another file for the archive"
-                )
-            self.connection.executescript(
-                f"BEGIN; {schema.TABLES} {schema.FTS[fts]} PRAGMA application_id={schema.APPLICATION_ID};"
-                f" PRAGMA user_version={schema.VERSION}; COMMIT;"
+        if version:
+            return False
+        if self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise FatalError(
+                f"`{self.path}` is an SQLite database of something else; choose another file for the archive"
             )
-            if not self.loading:
-                self.connection.executescript(schema.INDEXES)
-            if fts != "none":
-                self._set_fts(hashsize=_FTS_HASH_BYTES)
-                if self.loading:
-                    # Merging segments on the way would write the index several times over.
-                    self._set_fts(automerge=0, crisismerge=_NO_MERGE)
-        return fts_of(self.connection)
-
-    def _set_fts(self, **settings: int) -> None:
-        for name, value in settings.items():
-            self.connection.execute("INSERT INTO messages_fts(messages_fts, rank) VALUES(?, ?)", (name, value))
+        self.connection.executescript(
+            f"BEGIN; {schema.TABLES} {schema.FTS[fts]} PRAGMA application_id={schema.APPLICATION_ID};"
+            f" PRAGMA user_version={schema.VERSION}; COMMIT;"
+        )
+        return True
 
     def _max(self, table: str) -> int:
         row = self.connection.execute(f"SELECT max(no) FROM {table}").fetchone()  # noqa: S608 - our own names
@@ -178,26 +175,40 @@ class Archive:
 
     # --- rows -------------------------------------------------------------------------------
 
-    def _existing(self, batch: Sequence[Rows]) -> dict[tuple[str, str], tuple[int, str, str]]:
+    def _held_keys(self) -> set[int]:
+        return set(map(hash, self.connection.execute("SELECT source, id FROM conversations")))
+
+    def _existing(self, batch: Sequence[Rows]) -> dict[Key, tuple[int, str, str]]:
         """Return (no, source_hash, plan_hash) of what the archive holds, by (source, id)."""
+        keys = [rows.conversation[:2] for rows in batch]
+        if self._held is not None:
+            hashes = set(map(hash, keys))
+            if self._held.isdisjoint(hashes):
+                self._held |= hashes
+                return {}
+        self._insert_waiting()
+        self.index.wait()
         select = "SELECT no, source_hash, plan_hash FROM conversations WHERE source=? AND id=?"
         found = {}
-        for rows in batch:
-            key = rows.conversation[:2]
+        for key in keys:
             row = self.connection.execute(select, key).fetchone()
             if row:
                 found[key] = row
         return found
 
-    def _insert(self, batch: Sequence[Rows], run: str, plan_hash: str) -> None:
-        if not batch:
+    def _insert_waiting(self) -> None:
+        waiting, self._waiting, self._waiting_messages = self._waiting, {}, 0
+        if not waiting:
             return
-        execute = self.connection.executemany
-        first = self._next["conversations"]
-        no = self._next["messages"]
+        self.index.wait()
+        first, no = self._next["conversations"], self._next["messages"]
+        self._insert(waiting.values(), first, no)
+
+    def _insert(self, batch: Collection[Rows], first: int, no: int) -> None:
+        """Insert rows; ``first`` is the number of the first conversation, ``no`` of its first message."""
         conversations, messages, parts, index, assets, records = [], [], [], [], [], []
         for conversation, rows in enumerate(batch, first):
-            conversations.append((conversation, *rows.conversation, plan_hash, run))
+            conversations.append((conversation, *rows.conversation, *self._stamp))
             messages += [(no + m[0], conversation, *m) for m in rows.messages]
             parts += [(no + p[0], *p[1:]) for p in rows.parts]
             index += [(no + i[0], i[1], i[2]) for i in rows.index]
@@ -205,29 +216,21 @@ class Archive:
                 assets += [(conversation, *_asset_row(a)) for a in rows.assets]
             records.append((conversation, rows.record))
             no += len(rows.messages)
+        execute = self.connection.executemany
         execute(schema.INSERT_CONVERSATION, conversations)
         execute(schema.INSERT_MESSAGE, messages)
         execute(schema.INSERT_PART, parts)
         execute(schema.INSERT_ASSET, assets)
         execute(schema.INSERT_RECORD, records)
-        if self.fts != "none":
-            self._unindexed += index
-            self._unindexed_characters += sum(len(i[2]) for i in index)
-            if len(self._unindexed) >= _INDEX_BURST_ROWS or self._unindexed_characters >= _INDEX_BURST_CHARACTERS:
-                self._fill_index()
-        self._next = {"conversations": first + len(batch), "messages": no}
+        self._next = {"conversations": max(first + len(batch), self._next["conversations"]), "messages": no}
+        self.index.add(index)
+        if self.index.is_due:
+            self.index.fill()
 
-    def _fill_index(self) -> None:
-        if self.fts != "none":
-            self.connection.executemany(schema.INSERT_FTS, self._unindexed)
-        if self.fts == "trigram":
-            self.connection.executemany(schema.INSERT_TRIGRAM, self._unindexed)
-        self._unindexed.clear()
-        self._unindexed_characters = 0
-
-    def _replace(self, found: tuple[int, str, str], rows: Rows, run: str, plan_hash: str, on_plan_change: str) -> bool:
+    def _replace(self, found: tuple[int, str, str], rows: Rows, on_plan_change: str) -> bool:
         """Merge a record with the stored one; return whether that changed anything."""
         conversation, stored_hash, stored_plan = found
+        plan_hash, _ = self._stamp
         if stored_hash == rows.source_hash and (stored_plan == plan_hash or on_plan_change == "keep"):
             return False
         old_blob = self._blob(conversation)
@@ -242,7 +245,7 @@ class Archive:
             merged = merge_records(old, new)
             if merged.source_hash == old.source_hash:
                 return False
-            new_rows, keep_old = encode(merged, indexed=self.fts != "none"), True
+            new_rows, keep_old = encode(merged, indexed=self.index.kind != "none"), True
         if keep_old:
             self.connection.execute(
                 "INSERT INTO versions(conversation, source_hash, run, superseded_at, record)"
@@ -250,26 +253,16 @@ class Archive:
                 (time_text(datetime.now(UTC)), old_blob, conversation),
             )
         self._delete(conversation, old_blob)
-        self._insert_at(conversation, new_rows, run, plan_hash)
+        self._insert([new_rows], conversation, self._next["messages"])
         return True
-
-    def _insert_at(self, conversation: int, rows: Rows, run: str, plan_hash: str) -> None:
-        following = self._next["conversations"]
-        self._next["conversations"] = conversation
-        self._insert([rows], run, plan_hash)
-        self._next["conversations"] = following
 
     def _delete(self, conversation: int, blob: bytes) -> None:
         select = "SELECT min(no) FROM messages WHERE conversation=?"
         first = self.connection.execute(select, (conversation,)).fetchone()[0]
-        self._fill_index()
-        if self.fts != "none" and first is not None:
+        if self.index.kind != "none" and first is not None:
             # A contentless index is told what to forget: the same words that were put in.
-            old = encode(record_from_json(decompress(blob), Origin("", "")), indexed=True)
-            entries = [(first + i[0], i[1], i[2]) for i in old.index]
-            self.connection.executemany(schema.DELETE_FTS, entries)
-            if self.fts == "trigram":
-                self.connection.executemany(schema.DELETE_TRIGRAM, entries)
+            old = record_from_json(decompress(blob), Origin("", ""))
+            self.index.forget([(first + i[0], i[1], i[2]) for i in index_rows(old.conversation)])
         for statement in (
             "DELETE FROM parts WHERE message IN (SELECT no FROM messages WHERE conversation=?)",
             "DELETE FROM messages WHERE conversation=?",
@@ -287,8 +280,10 @@ class Archive:
 
     def _store_assets(self, assets: Iterable[Asset], open_asset: Callable[[Asset], BinaryIO]) -> None:
         for asset in assets:
-            if asset.sha256 and not self._holds_asset(asset.sha256):
-                self._store_asset(asset, asset.sha256, open_asset)
+            if asset.sha256:
+                self.index.wait()
+                if not self._holds_asset(asset.sha256):
+                    self._store_asset(asset, asset.sha256, open_asset)
 
     def _holds_asset(self, digest: str) -> bool:
         select = "SELECT 1 FROM asset_chunks WHERE sha256=? AND position=0"
@@ -313,9 +308,9 @@ def finish_load(archive: Archive) -> None:
     """Make a loaded file the archive: indexes, flush, rename, flush the directory."""
     connection = archive.connection
     try:
-        archive.end_load()
+        archive.index.end_load()
         connection.executescript(schema.INDEXES)
-        connection.close()
+        archive.close()
     except sqlite3.DatabaseError as error:
         raise refused(archive.path, error) from error
     file = loading_path(archive.path)

@@ -7,7 +7,18 @@ from typing import Any, get_args
 from msgspec import Struct
 
 from muniment.canonical import to_json, with_raw
-from muniment.model import Asset, FilePart, Message, Origin, Part, Record, TextPart, part_text, visible_path
+from muniment.model import (
+    Asset,
+    Conversation,
+    FilePart,
+    Message,
+    Origin,
+    Part,
+    Record,
+    TextPart,
+    part_text,
+    visible_path,
+)
 from muniment_plugins.sinks.sqlite.text import index_text, scrub
 
 if sys.version_info >= (3, 14):
@@ -49,32 +60,15 @@ def encode(record: Record, *, indexed: bool) -> Rows:
         len(c.messages), _json(c.metadata), record.source_hash,
     )  # fmt: skip
     path = visible_path(c)
-    messages: list[Row] = []
-    parts: list[Row] = []
-    index: list[Row] = []
-    title = c.title
-    for position, m in enumerate(c.messages):
-        messages.append((
+    messages: list[Row] = [
+        (
             position, m.id, m.parent_id, m.role, m.author, m.recipient, time_text(m.created_at), m.model, m.hidden,
             m.id in path, m.status, _extra(m) if m.metadata or m.usage or m.feedback else None,
-        ))  # fmt: skip
-        texts = []
-        for number, part in enumerate(m.parts):
-            if isinstance(part, TextPart):
-                text = part.content
-                parts.append((position, number, "text", part.kind, text, None))
-            else:
-                text = part_text(part)
-                file_id = part.file_id if isinstance(part, FilePart) else None
-                parts.append((position, number, _TAGS[type(part)], getattr(part, "kind", ""), text, file_id))
-            if text:
-                texts.append(text)
-        if indexed and (texts or title):
-            text = texts[0] if len(texts) == 1 else "\n".join(texts)
-            if title or text:
-                index.append((position, index_text(title) if title else "", index_text(text)))
-        # The title is indexed once, with the first message.
-        title = None
+        )
+        for position, m in enumerate(c.messages)
+    ]  # fmt: skip
+    parts = _part_rows(c)
+    index = _index_rows(c, parts) if indexed else []
     # Our JSON holds this escape only for a lone surrogate, or in a text about it: most skip the scrubbing.
     if b"\\ud" in line:
         conversation, *_ = _scrub([conversation])
@@ -83,6 +77,41 @@ def encode(record: Record, *, indexed: bool) -> Rows:
         record.key, record.origin, record.source_hash, conversation, messages, parts, index, c.assets,
         _compress(with_raw(line, record.raw)),
     )  # fmt: skip
+
+
+def index_rows(conversation: Conversation) -> list[Row]:
+    """Return the index entries that `encode` makes: what the index is to forget when a record is replaced."""
+    rows = _index_rows(conversation, _part_rows(conversation))
+    return _scrub(rows) if b"\\ud" in to_json(conversation) else rows
+
+
+def _part_rows(conversation: Conversation) -> list[Row]:
+    rows: list[Row] = []
+    for position, message in enumerate(conversation.messages):
+        for number, part in enumerate(message.parts):
+            if type(part) is TextPart:
+                rows.append((position, number, "text", part.kind, part.content, None))
+            else:
+                file_id = part.file_id if isinstance(part, FilePart) else None
+                kind = getattr(part, "kind", "")
+                rows.append((position, number, _TAGS[type(part)], kind, part_text(part), file_id))
+    return rows
+
+
+def _index_rows(conversation: Conversation, parts: list[Row]) -> list[Row]:
+    """Return (position, title, text) of each message that has words; the title stands with the first message."""
+    texts: dict[int, str] = {}
+    for position, _, _, _, text, _ in parts:
+        if text:
+            texts[position] = f"{texts[position]}\n{text}" if position in texts else text
+    rows: list[Row] = [(p, "", t if t.isascii() else index_text(t)) for p, t in texts.items()]
+    if conversation.title and conversation.messages:
+        title = index_text(conversation.title)
+        if 0 in texts:
+            rows[0] = (0, title, rows[0][2])
+        else:
+            rows.insert(0, (0, title, ""))
+    return rows
 
 
 def _compress(line: bytes) -> bytes:

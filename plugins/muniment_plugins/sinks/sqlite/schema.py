@@ -67,3 +67,12 @@ INSERT_FTS = "INSERT INTO messages_fts(rowid, title, text) VALUES(?,?,?)"
 DELETE_FTS = "INSERT INTO messages_fts(messages_fts, rowid, title, text) VALUES('delete',?,?,?)"
 INSERT_TRIGRAM = "INSERT INTO messages_trigram(rowid, title, text) VALUES(?,?,?)"
 DELETE_TRIGRAM = "INSERT INTO messages_trigram(messages_trigram, rowid, title, text) VALUES('delete',?,?,?)"
+
+# Where entries wait for one call that puts them all into the index.
+UNINDEXED = "CREATE TEMP TABLE unindexed(no INTEGER PRIMARY KEY, title TEXT NOT NULL, text TEXT NOT NULL)"
+INSERT_UNINDEXED = "INSERT INTO unindexed VALUES(?,?,?)"
+INDEX_UNINDEXED = (
+    "INSERT INTO messages_fts(rowid, title, text) SELECT no, title, text FROM unindexed",
+    "INSERT INTO messages_trigram(rowid, title, text) SELECT no, title, text FROM unindexed",
+)
+FORGET_UNINDEXED = "DELETE FROM unindexed"
