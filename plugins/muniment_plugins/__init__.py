@@ -41,4 +41,7 @@ def muniment_formats() -> dict[str, str]:
 
 @hookimpl
 def muniment_commands() -> dict[str, str]:
-    return {"search": "muniment_plugins.sinks.sqlite.cli:search"}
+    return {
+        "archive": "muniment_plugins.sinks.sqlite.upkeep_cli:archive",
+        "search": "muniment_plugins.sinks.sqlite.cli:search",
+    }

@@ -23,7 +23,8 @@ from muniment.model import Origin
 from muniment.state import Ledger
 from muniment_plugins.sinks.sqlite import schema
 from muniment_plugins.sinks.sqlite.encode import Rows, decompress, encode, index_rows, time_text
-from muniment_plugins.sinks.sqlite.index import BURST_ENTRIES, Index
+from muniment_plugins.sinks.sqlite.index import BURST_ENTRIES, Index, kind_of
+from muniment_plugins.sinks.sqlite.migrate import migrate
 from muniment_plugins.sinks.sqlite.text import scrub
 
 Key = tuple[str, str]
@@ -48,7 +49,7 @@ class Archive:
             )
             self._configure()
             created = self._prepare(fts)
-            self.index = Index(self.connection, fts_of(self.connection), beside=loading)
+            self.index = Index(self.connection, kind_of(self.connection), beside=loading)
             if created:
                 self.index.begin_load()
             # While loading, most keys are new: a set of hashes tells without a look into the tables.
@@ -157,6 +158,8 @@ class Archive:
             raise FatalError(
                 f"`{self.path}` was written by a newer muniment (archive version {version}); update muniment"
             )
+        if 0 < version < schema.VERSION:
+            migrate(self.connection, version)
         if version:
             return False
         if self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -334,14 +337,6 @@ def discard_load(path: Path) -> None:
     file = loading_path(path)
     for suffix in ("", "-journal", "-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)
-
-
-def fts_of(connection: sqlite3.Connection) -> str:
-    """Return which full-text index an archive has: ``words``, ``trigram`` or ``none``."""
-    names = {
-        r[0] for r in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'messages_%' AND type='table'")
-    }
-    return "trigram" if "messages_trigram" in names else "words" if "messages_fts" in names else "none"
 
 
 def refused(path: Path, error: sqlite3.Error) -> FatalError:

@@ -20,6 +20,14 @@ _NO_MERGE = 1999
 _AUTOMERGE, _CRISISMERGE = 4, 16  # SQLite's defaults
 
 
+def kind_of(connection: sqlite3.Connection) -> str:
+    """Return which full-text index an archive has: ``words``, ``trigram`` or ``none``."""
+    names = {
+        r[0] for r in connection.execute("SELECT name FROM sqlite_master WHERE name LIKE 'messages_%' AND type='table'")
+    }
+    return "trigram" if "messages_trigram" in names else "words" if "messages_fts" in names else "none"
+
+
 class Index:
     """The full-text index of one connection.
 
@@ -103,6 +111,11 @@ class Index:
         """Let the index merge its segments again, a little with each top-up."""
         if self.kind != "none":
             self._set(automerge=_AUTOMERGE, crisismerge=_CRISISMERGE)
+
+    def merge(self) -> None:
+        """Merge all segments into one."""
+        for table in ("messages_fts", "messages_trigram")[: len(self._inserts)]:
+            self._connection.execute(f"INSERT INTO {table}({table}) VALUES('optimize')")
 
     def _set(self, **settings: Any) -> None:
         for name, value in settings.items():

@@ -6,14 +6,15 @@ other tables say the same in columns, for people and SQL.
 
 from muniment.state import LEDGER_SCHEMA
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x6D756E69  # "muni"
 
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS conversations(
     no INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL, account TEXT, title TEXT,
     created_at TEXT, updated_at TEXT, model TEXT, current TEXT, message_count INTEGER NOT NULL,
-    metadata TEXT, source_hash TEXT NOT NULL, plan_hash TEXT NOT NULL, run TEXT NOT NULL);
+    metadata TEXT, source_hash TEXT NOT NULL, plan_hash TEXT NOT NULL, run TEXT NOT NULL,
+    absent_since TEXT);
 CREATE TABLE IF NOT EXISTS messages(
     no INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL,
     parent_id TEXT, role TEXT NOT NULL, author TEXT, recipient TEXT, created_at TEXT, model TEXT,
@@ -58,7 +59,7 @@ FTS = {
     "none": "",
 }
 
-INSERT_CONVERSATION = "INSERT INTO conversations VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_CONVERSATION = "INSERT INTO conversations VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)"
 INSERT_MESSAGE = "INSERT INTO messages VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 INSERT_PART = "INSERT INTO parts(message, position, type, kind, text, file_id) VALUES(?,?,?,?,?,?)"
 INSERT_ASSET = "INSERT INTO assets VALUES(?,?,?,?,?,?,?)"

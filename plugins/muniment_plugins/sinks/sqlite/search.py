@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from muniment import FatalError
-from muniment_plugins.sinks.sqlite.archive import fts_of
+from muniment_plugins.sinks.sqlite.index import kind_of
 from muniment_plugins.sinks.sqlite.read import connect
 from muniment_plugins.sinks.sqlite.text import match_expression, plain, terms
 
@@ -49,7 +49,7 @@ def search(
     """
     connection = connect(path)
     try:
-        fts = fts_of(connection)
+        fts = kind_of(connection)
         if fts == "none":
             raise FatalError(f"`{path}` was made without a full-text index; import again with `--fts words`")
         hits = _find(connection, "messages_fts", match_expression(query), limit, role, source, after, before)

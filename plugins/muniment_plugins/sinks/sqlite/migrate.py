@@ -1,0 +1,27 @@
+"""How does an archive that an older muniment wrote become one of today?  Forward, a version at a time."""
+
+import sqlite3
+from collections.abc import Mapping
+
+from muniment_plugins.sinks.sqlite import schema
+
+STEPS: Mapping[int, str] = {
+    # What a complete export no longer holds is marked, never removed.
+    1: "ALTER TABLE conversations ADD COLUMN absent_since TEXT;",
+}
+"""Version -> the statements that make the next one of it.  Columns are added at the end, as a new archive has them."""
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables from ``version`` to today's, in one transaction.
+
+    Raises:
+        sqlite3.DatabaseError: it cannot be done; the archive is as it was.
+    """
+    steps = "".join(STEPS[n] for n in range(version, schema.VERSION))
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version={schema.VERSION}; COMMIT;")
+    except sqlite3.DatabaseError:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
