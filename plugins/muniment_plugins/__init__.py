@@ -31,7 +31,9 @@ def muniment_sinks() -> dict[str, str]:
 @hookimpl
 def muniment_formats() -> dict[str, str]:
     return {
+        "avro": "muniment_plugins.formats.avro:Avro",
         "csv": "muniment_plugins.formats.csv:CSV",
+        "html": "muniment_plugins.formats.html:HTML",
         "json": "muniment_plugins.formats.json:JSONArray",
         "jsonl": "muniment_plugins.formats.jsonl:JSONLines",
         "markdown": "muniment_plugins.formats.markdown:Markdown",

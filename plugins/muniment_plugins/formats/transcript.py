@@ -22,7 +22,12 @@ def to_utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return _SURROGATES.sub("\ufffd", text).encode()
+        return scrubbed(text).encode()
+
+
+def scrubbed(text: str) -> str:
+    """Return ``text`` with each lone surrogate, which UTF-8 cannot hold, as U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:

@@ -28,13 +28,14 @@ from muniment import (
 )
 from muniment.components import Format
 from muniment_plugins.formats.csv import COLUMNS, CSV
+from muniment_plugins.formats.html import HTML
 from muniment_plugins.formats.json import JSONArray
 from muniment_plugins.formats.jsonl import JSONLines
 from muniment_plugins.formats.markdown import Markdown
 from muniment_plugins.formats.txt import PlainText
 
 PAGES = Path(__file__).parents[3] / "docs" / "formats"
-FORMATS: dict[str, Format] = {"csv": CSV(), "txt": PlainText(), "markdown": Markdown()}
+FORMATS: dict[str, Format] = {"csv": CSV(), "txt": PlainText(), "markdown": Markdown(), "html": HTML()}
 MARK = "\ue200cite\ue202x\ue201"
 TIME = datetime(2025, 6, 1, 12, 30, tzinfo=UTC)
 PARTS = (
