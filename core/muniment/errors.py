@@ -9,6 +9,8 @@
     ├── TransientError   the same call may work later: retry with back-off
     └── FatalError       stop; what was committed stands                         exit 1
         ├── InputError       the input cannot be read                            exit 1
+        │   └── DamagedError     encrypted bytes are not what was written        exit 1
+        ├── WrongKeyError    no key that was given opens what is encrypted       exit 12
         ├── TargetBusyError  another run holds the target                        exit 11
         └── StoppedError     a signal stopped the run; it can be resumed         exit 130, 143
 
@@ -91,6 +93,22 @@ class FatalError(MunimentError):
 
 class InputError(FatalError):
     """The input cannot be read: the message names the file and says what to do."""
+
+
+class DamagedError(InputError):
+    """Encrypted bytes are damaged, cut off, forged, or of a version that is not known.
+
+    What was handed out before it was raised had been verified; nothing behind it is.
+    """
+
+
+class WrongKeyError(FatalError):
+    """No key that was given opens what is encrypted.  The message is always the same: it tells nobody why."""
+
+    exit_code = 12
+
+    def __init__(self) -> None:
+        super().__init__("no key that was given opens this; it was encrypted for other keys, or its header was changed")
 
 
 class TargetBusyError(FatalError):
