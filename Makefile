@@ -2,6 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+SERVERS := $(BIN)/python tests/services/manage.py
 JSON_MB ?= 1000
 
 # The first Python that is new enough; `make PYTHON=...` chooses another.
@@ -10,11 +11,14 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-all lint format crash bench clean
+.PHONY: help demo test test-all test-optional-servers servers lint format crash bench clean
 
 help:
 	@echo 'make demo      set up, then import, search and export a sample'
-	@echo 'make test      set up, check the code, run the tests (make test-all: slow ones too)'
+	@echo 'make test      set up, install the servers, check the code, run the tests (make test-all: slow ones too)'
+	@echo 'make test-optional-servers'
+	@echo '               the tests of more servers, which take longer to install and to start'
+	@echo 'make servers   install what the tests run against, start it and keep it until Ctrl-C'
 	@echo 'make lint      check the code; make format repairs its layout'
 	@echo 'make crash     kill a hundred imports and resume them'
 	@echo 'make bench     measure beside other tools (JSON_MB=1000)'
@@ -23,11 +27,21 @@ help:
 demo: $(VENV)/installed
 	@$(BIN)/muniment demo --dir demo
 
-test: lint
+test: lint $(VENV)/developed
+	@$(SERVERS) install
 	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
 
-test-all: lint
+test-all: lint $(VENV)/developed
+	@$(SERVERS) install
 	$(BIN)/pytest -n auto -m 'slow or not slow' --cov --cov-report=term:skip-covered
+
+test-optional-servers: $(VENV)/developed
+	@$(SERVERS) install --optional
+	$(BIN)/pytest -n auto -m optional_server --optional-servers
+
+servers: $(VENV)/developed
+	@$(SERVERS) install
+	@$(SERVERS) up
 
 lint: $(VENV)/developed
 	$(BIN)/ruff check .
