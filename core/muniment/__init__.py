@@ -33,6 +33,7 @@ from muniment.components import (
 )
 from muniment.errors import (
     ConfigError,
+    DamagedError,
     FatalError,
     InputError,
     MunimentError,
@@ -40,6 +41,7 @@ from muniment.errors import (
     RecordError,
     TargetBusyError,
     TransientError,
+    WrongKeyError,
 )
 from muniment.events import RunEvent
 from muniment.hookspecs import hookimpl
@@ -67,28 +69,33 @@ from muniment.model import (
     visible_path,
 )
 from muniment.options import option
+from muniment.secrets import Secret
 
 if TYPE_CHECKING:
     from muniment.sinks.batch import BatchSink
     from muniment.sinks.objects import ObjectSink
     from muniment.sinks.upsert import UpsertSink
+    from muniment.tables import TableFormat, TablePart
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Asset", "AssetLinks", "Batch", "BatchSink", "BlobPart", "Checkpoint", "Chunk", "Citation", "Component",
-    "ConfigError", "Context", "Conversation", "Counts", "Dropped", "Effect", "Engine", "FatalError",
+    "ConfigError", "Context", "Conversation", "Counts", "DamagedError", "Dropped", "Effect", "Engine", "FatalError",
     "Fence", "FilePart", "Format", "Idle", "InputError", "Known", "Link", "Message", "MunimentError",
     "ObjectSink", "Origin", "Orphan", "Part", "Partition", "PluginError", "Position", "Prepared", "Raw", "Reader",
     "ReasoningPart", "Receipt", "Record", "RecordError", "Rejected", "Replay", "RunEvent",
-    "Sink", "Source", "Target", "TargetBusyError", "TextPart", "ToolCallPart", "ToolCallResponsePart",
-    "Transform", "TransientError", "Unit", "UnknownPart", "UpsertSink", "UriPart", "Writer", "hookimpl", "option",
-    "part_text", "visible_path",
+    "Secret", "Sink", "Source", "TableFormat", "TablePart", "Target", "TargetBusyError", "TextPart", "ToolCallPart",
+    "ToolCallResponsePart",
+    "Transform", "TransientError", "Unit", "UnknownPart", "UpsertSink", "UriPart", "Writer", "WrongKeyError",
+    "hookimpl", "option", "part_text", "visible_path",
 ]  # fmt: skip
 
 _SINK_BASES = {
     "BatchSink": "muniment.sinks.batch",
     "ObjectSink": "muniment.sinks.objects",
+    "TableFormat": "muniment.tables",
+    "TablePart": "muniment.tables",
     "UpsertSink": "muniment.sinks.upsert",
 }
 

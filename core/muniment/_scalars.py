@@ -17,6 +17,7 @@ import attrs
 from attrs import frozen
 
 from muniment.options import is_union, type_choices, type_phrase
+from muniment.secrets import Secret
 
 OptionPath = tuple[str | int, ...]
 
@@ -39,10 +40,15 @@ class Reference(str):
 
 @frozen
 class Issue:
+    """``always``: said even where a reference in the value failed, which is said too.  ``hides``: the
+    value may be a secret, so that its line is not shown."""
+
     kind: Literal["unknown", "missing", "wrong"]
     text: str = ""
     path: OptionPath = ()
     names: tuple[str, ...] = ()
+    always: bool = False
+    hides: bool = False
 
     def below(self, key: str | int) -> "Issue":
         return attrs.evolve(self, path=(key, *self.path))
@@ -85,6 +91,8 @@ def _found(value: Any) -> str:
 
 
 def mismatch(value: Any, kind: Any, more: str = "") -> Misfit:
+    if isinstance(value, Secret):
+        return wrong("takes no secret; write the value, or `${env:NAME}`")
     if isinstance(value, Reference):
         return wrong(f"must be {type_phrase(kind)}; what its reference gives is not")
     return wrong(f"must be {type_phrase(kind)}, not {_found(value)}{more}")
@@ -127,6 +135,15 @@ def _truth(value: Any, kind: Any) -> bool:
     raise mismatch(value, kind)
 
 
+def _secret(value: Any, kind: Any) -> Secret:
+    """Take what stands for a secret; a text here may be one, so no message repeats it."""
+    if isinstance(value, Secret):
+        return value
+    instead = "a reference to `env`, whose value may be shown" if isinstance(value, Reference) else "the value itself"
+    text = f"must name a secret: write `${{secret:env:NAME}}` or `${{secret:file:PATH}}`, not {instead}"
+    raise Misfit(Issue("wrong", text, always=True, hides=True))
+
+
 def _path(value: Any, kind: Any) -> Path:
     if isinstance(value, str):
         return Path(value)
@@ -149,8 +166,10 @@ def _date(value: Any, kind: Any) -> date:
         raise mismatch(value, kind, " such as `2025-01-31`") from None
 
 
-def _anything(value: Any, _kind: Any) -> Any:
+def _anything(value: Any, kind: Any) -> Any:
     """Copy parsed YAML; references become plain text."""
+    if isinstance(value, Secret):
+        raise mismatch(value, kind)
     if isinstance(value, Mapping):
         return {str(k): _anything(v, None) for k, v in value.items()}
     if isinstance(value, list):
@@ -166,6 +185,7 @@ SCALARS: dict[Any, Callable[[Any, Any], Any]] = {
     Path: _path,
     datetime: _datetime,
     date: _date,
+    Secret: _secret,
     Any: _anything,
     object: _anything,
 }

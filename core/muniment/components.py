@@ -16,6 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from muniment.model import JSON, Asset, Dropped, Origin, Record, Rejected
+from muniment.secrets import Secret, reveal
 
 Position = JSON
 """Where a chunk ended.  Opaque to the engine; always the end of a whole chunk."""
@@ -144,6 +145,15 @@ class Unit:
 
 
 @frozen
+class UnitBounds:
+    """When a unit ends: whatever comes first.  Of conversations, of bytes read, of seconds since it began."""
+
+    max_records: int = 2000
+    max_bytes: int = 64 * 2**20
+    max_seconds: float = 30.0
+
+
+@frozen
 class Prepared:
     """A sealed unit, as small JSON: what was made, where, and what it holds.
 
@@ -161,6 +171,14 @@ class Orphan:
 
     where: str
     size: int = 0
+
+
+@frozen
+class Damage:
+    """Something in a target that is missing or not what was stored; ``keys`` are the records it held."""
+
+    where: str
+    keys: tuple[str, ...] = ()
 
 
 @frozen
@@ -190,7 +208,9 @@ class Context:
 
     ``path`` names the component in messages (``sinks[0] (sqlite)``); ``plan_hash`` is of the path
     from the source to this sink; ``state_dir`` is where local state lives for targets that cannot
-    hold their own; ``on_plan_change`` is ``keep``, ``new_version`` or ``rewrite``.
+    hold their own; ``on_plan_change`` is ``keep``, ``new_version`` or ``rewrite``; ``first_unit`` is
+    the number of the first unit that a writer will seal, so that it can name what it begins;
+    ``fingerprint`` is of the partition that a writer is opened for.
     """
 
     run: str
@@ -199,8 +219,18 @@ class Context:
     plan_hash: str = ""
     state_dir: Path = field(factory=Path)
     on_plan_change: str = "keep"
+    first_unit: int = 1
+    fingerprint: str = ""
     open_asset: Callable[[Asset], BinaryIO] = no_assets
     stopping: Callable[[], bool] = never
+
+    def reveal(self, secret: Secret) -> str:
+        """Return the value of a secret, read anew; only in the process that opens the component.
+
+        Raises:
+            ConfigError: there is no value, or its file can be read by others.
+        """
+        return reveal(secret, self.path)
 
 
 class Session:
@@ -302,7 +332,13 @@ class Sink(Component):
 
     reads_back: ClassVar[bool] = False
     protocol: ClassVar[str] = "staged"  # or "transactional"; `plan` prints it
-    guarantee: ClassVar[str] = "effectively once"
+    unit: ClassVar[UnitBounds] = UnitBounds()
+    """Where a unit of this sink ends unless its pipeline says so."""
+
+    @property
+    def guarantee(self) -> str:
+        """What holds with these options: ``effectively once``, perhaps with a condition, or ``at least once``."""
+        return "effectively once"
 
     def encode(self, batch: Batch) -> Any:
         """Turn records into the payload that `Writer.write` takes.  Pure CPU; may run in another process."""
@@ -370,6 +406,42 @@ class Target(Session, ABC):
             NotImplementedError: this target cannot be read.
         """
         raise NotImplementedError
+
+    def survey(self, damaged: Callable[[Damage], None]) -> Iterator[Record]:
+        """Yield what `read_back` does, and go on behind what is damaged, which ``damaged`` hears of.
+
+        Of a damaged object no record is yielded.
+        """
+        return self.read_back()
+
+    def open_asset(self, asset: Asset) -> BinaryIO:
+        """Return the bytes of an asset that a stored record names.
+
+        Raises:
+            FileNotFoundError: this target does not hold them.
+        """
+        raise FileNotFoundError(asset.id)
+
+    def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
+        """Let the next write store these records, though the ledger says that they are stored already.
+
+        Of ``missing`` ones nothing is there, of ``short`` ones not all; what is ``replaced`` no longer
+        counts once the next unit is committed.  Default: nothing, for targets whose writer looks at the
+        data itself.
+        """
+
+    def mark_absent(self, fingerprint: str, later: Sequence[str]) -> int:
+        """Mark what a complete source no longer holds; nothing is removed.
+
+        Every record of the partitions with this fingerprint has been written or touched; some of them
+        again under the fingerprints of what was read ``later``.  Absent are other records of the same
+        source and account which are as old as those, or older; the mark goes when such a record comes
+        again.
+
+        Returns:
+            How many records were marked by this call.  Default: none, for targets that cannot.
+        """
+        return 0
 
     def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
         """Hear how the run ended; after the last commit."""

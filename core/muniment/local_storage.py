@@ -33,7 +33,7 @@ class LocalStorage(Storage):
     Below ``root`` no symbolic link is followed.  Not thread-safe.
     """
 
-    capabilities = Capabilities(if_absent=True, replaces=True)
+    capabilities = Capabilities(if_absent=True, replaces=True, max_open=200)
 
     def __init__(self, root: Path, *, staging: str = ".muniment/staging/") -> None:
         self.root = root

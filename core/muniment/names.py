@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from urllib.parse import quote
 
 MAX_BYTES = 200
 
@@ -13,7 +14,7 @@ _SPACE = re.compile(r"\s+")
 _LOST = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 """Controls, formats (among them the marks that turn text round), surrogates, private use, unassigned."""
 
-_STEM = re.compile(rf"(.*-[0-9a-f]{{{_DIGITS}}})(?:\.[^/]*)?", re.DOTALL)
+_STEM = re.compile(rf"((?:.*[-/])?[0-9a-f]{{{_DIGITS}}})(?:\.[^/]*)?", re.DOTALL)
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 _EXTENSIONS = {
     "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif",
@@ -28,9 +29,8 @@ def slug(title: str | None, key: str, suffix: str = "", *, max_bytes: int = MAX_
     The digits keep equal titles apart (10^5 conversations of one title collide with a probability
     below 2 in 100,000) and are the same in every process.
     """
-    digits = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
-    room = max_bytes - len(digits) - 1 - len(suffix.encode())
-    return f"{clean(title or '', room)}-{digits}{suffix}"
+    room = max_bytes - _DIGITS - 1 - len(suffix.encode())
+    return f"{clean(title or '', room)}-{digits(key)}{suffix}"
 
 
 def clean(text: str, max_bytes: int = MAX_BYTES) -> str:
@@ -48,8 +48,31 @@ def clean(text: str, max_bytes: int = MAX_BYTES) -> str:
     return text or _UNNAMED
 
 
+def digits(key: str) -> str:
+    """Return the 12 hex digits that stand for a conversation's key in a name."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+
+
+def confined(value: str, max_bytes: int = 60) -> str:
+    """Return ``value`` as one piece of a folder's or object's name, reversible as URLs are.
+
+    Letters and digits of ASCII, ``_``, ``.``, ``-`` and ``~`` stay, all else is percent-encoded; so are
+    a dot, dash or tilde in front and a dot behind.  A value that would be longer than ``max_bytes``
+    is cut, and digits of its hash keep it apart from others.
+    """
+    encoded = quote(value.encode("utf-8", "surrogatepass"), safe="")
+    if encoded[:1] in (".", "-", "~"):
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
+    if encoded.endswith("."):
+        encoded = f"{encoded[:-1]}%2E"
+    if len(encoded) > max_bytes:
+        # A percent sign and one digit are no character.
+        encoded = re.sub("%.?$", "", encoded[: max_bytes - _DIGITS - 1]) + f"-{digits(value)}"
+    return encoded
+
+
 def stem(name: str) -> str:
-    """Return a name that `slug` made, without its suffix."""
+    """Return a name that ends in `digits` and a suffix, without its suffix."""
     found = _STEM.fullmatch(name)
     return found[1] if found else name.split(".")[0]
 

@@ -15,6 +15,7 @@ import attrs
 from attrs import frozen
 
 from muniment.errors import PluginError
+from muniment.secrets import Secret
 
 
 def option(
@@ -124,6 +125,7 @@ _PHRASES: dict[Any, str] = {
     Path: "a path",
     datetime: "a date and time",
     date: "a date",
+    Secret: "a secret",
     type(None): "null",
     Any: "anything",
     object: "anything",

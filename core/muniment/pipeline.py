@@ -4,7 +4,9 @@ import contextlib
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,14 +15,17 @@ from attrs import define, field, frozen
 from muniment.components import (
     Context,
     Counts,
+    Idle,
     Partition,
     Reader,
+    Replay,
     Source,
 )
-from muniment.errors import FatalError, InputError, StoppedError
+from muniment.errors import ConfigError, FatalError, InputError, MunimentError, PluginError, StoppedError
 from muniment.events import RunEvent
 from muniment.plan import Plan, Step
 from muniment.process import Job, Processed, patient_gc
+from muniment.share import Share, from_the_start, share
 from muniment.sink_run import SinkRun
 
 if TYPE_CHECKING:
@@ -46,9 +51,12 @@ class StopFlag:
 class RunReport:
     """How a run ended: ``sinks`` holds the conservation equation of each sink, by name.
 
+    ``failed`` says of each sink that failed, while others continued, why: its checkpoint stays where it
+    was, and the next run goes on from there.
     ``findings`` counts what was noticed, by code; ``unchanged_partitions`` are (label, run that
     archived it, records) of inputs that were finished before; ``incomplete`` says that the source
-    names a shard or asset which is missing.
+    names a shard or asset which is missing; ``absent`` counts, by sink, what a complete source no
+    longer holds, and which is marked since this run.
     """
 
     run: str
@@ -64,6 +72,8 @@ class RunReport:
     unchanged_partitions: tuple[tuple[str, str, int], ...]
     quarantined: int
     incomplete: bool
+    failed: dict[str, str] = field(factory=dict)
+    absent: dict[str, int] = field(factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         report = attrs.asdict(self)
@@ -85,7 +95,8 @@ def run(
         InputError: the source cannot be read, or holds no conversation at all.
         TargetBusyError: another run holds a target.
         StoppedError: ``stop`` was set; what was sealed before is committed.
-        FatalError: a sink failed for good; what was committed stands.
+        FatalError: a sink failed for good, and the pipeline says that the others stop with it (they
+            have committed what they held); what was committed stands.
     """
     return _Run(plan, registry, StopFlag() if stop is None else stop, retry_quarantined).run()
 
@@ -104,6 +115,7 @@ class _Run:
     bytes_read: int = 0
     unchanged_partitions: list[tuple[str, str, int]] = field(factory=list)
     resumed: bool = False
+    complete: list[str] = field(factory=list)
     started: float = field(factory=time.monotonic)
     last_event: float = 0.0
     bytes_total: int | None = 0
@@ -113,92 +125,152 @@ class _Run:
             self.sinks = [SinkRun(self.plan, path, self._context(path.step.path)) for path in self.plan.sinks]
             for sink in self.sinks:
                 stack.push(sink)
-                sink.open()
+                self._attempt(sink, sink.open)
             self._emit("started")
             for step in self.plan.sources:
-                self._read_source(step)
+                if self._alive():
+                    self._read_source(step)
             self._refuse_nothing()
-            for sink in self.sinks:
-                sink.finish()
-                self._emit("committed")
+            for sink in self._alive():
+                if self._attempt(sink, sink.finish):
+                    self._emit("committed")
+            self._mark_absent()
+            self._check_equations()
+            for sink in self._alive():
+                self._attempt(sink, partial(sink.end, self._exit_code()))
             report = self._report()
-            for sink in self.sinks:
-                sink.end(report.exit_code)
         self._emit("finished", exit_code=report.exit_code)
         return report
 
     def _context(self, path: str) -> Context:
-        return Context(run=self.run_id, path=path, state_dir=self.plan.state_dir, stopping=lambda: bool(self.stop))
+        return Context(
+            run=self.run_id,
+            path=path,
+            pipeline=self.plan.name,
+            state_dir=self.plan.state_dir,
+            stopping=lambda: bool(self.stop),
+        )
+
+    # --- sinks that fail --------------------------------------------------------------------
+
+    def _alive(self) -> list[SinkRun]:
+        return [s for s in self.sinks if not s.failed]
+
+    def _attempt(self, sink: SinkRun, step: Callable[[], object]) -> bool:
+        """Do ``step`` of ``sink``; say whether it is still in the run.
+
+        Where the others are to stop with it, they first commit what they hold.
+        """
+        try:
+            step()
+        except (ConfigError, PluginError, InputError, StoppedError):
+            # Not this sink's own failure: the pipeline, the source, or a signal.
+            raise
+        except Exception as error:  # noqa: BLE001 - a stranger's code: the others must not suffer
+            if sink.on_failure == "stop":
+                self._commit_what_others_hold(sink)
+                raise self._named(sink, error)  # noqa: B904 - it is the same error
+            sink.fail(error)
+            return False
+        return True
+
+    def _commit_what_others_hold(self, failed: SinkRun) -> None:
+        for sink in self._alive():
+            if sink is not failed and sink.holds_a_unit:
+                # The first failure is the one to tell; this one's records come again in the next run.
+                with contextlib.suppress(Exception):
+                    sink.seal(ended=False)
+
+    def _named(self, sink: SinkRun, error: Exception) -> Exception:
+        """Return ``error`` with the pipeline file and the sink in its message, where there are such."""
+        if isinstance(error, MunimentError) and self.plan.file:
+            error.args = (f"{self.plan.file}: sink `{sink.name}`: {error}", *error.args[1:])
+        return error
+
+    # --- reading ----------------------------------------------------------------------------
 
     def _read_source(self, step: Step[Source]) -> None:
         source = step.component
         with source.open(self._context(step.path)) as reader:
-            for sink in self.sinks:
+            for sink in self._alive():
                 sink.bind(reader.open_asset)
-            active: list[Partition] = []
+            exact = source.replay is Replay.EXACT and not self.retry_quarantined
+            shares: list[Share] = []
             for partition in reader.partitions():
                 self.findings.update(partition.findings)
-                if self._skip(partition):
-                    continue
-                active.append(partition)
-            sizes = [p.size for p in active]
+                if needed := self._share(partition, exact):
+                    shares.append(needed)
+            sizes = [s.partition.size for s in shares]
             known = [s for s in sizes if s is not None]
             if self.bytes_total is not None:
                 self.bytes_total = self.bytes_total + sum(known) if len(known) == len(sizes) else None
-            if active:
-                # Workers start only when there is something to read: a pool costs a third of a second.
-                job = Job(
-                    source,
-                    tuple(t.component for t in self.plan.transforms),
-                    tuple(s.route() for s in self.sinks),
-                )
-                with self.plan.engine.open(job, reader) as workers:
-                    for partition in active:
-                        self._read_partition(reader, workers, partition)
+            if shares and all(s.partition.complete for s in shares) and not self._is_incomplete():
+                self.complete += dict.fromkeys(s.partition.fingerprint for s in shares)
+            while shares:
+                shares = self._read_shares(reader, source, shares)
 
-    def _skip(self, partition: Partition) -> bool:
-        """Count a partition that every sink has finished under the same plan as unchanged."""
+    def _share(self, partition: Partition, exact: bool) -> Share | None:
+        """Return who needs a partition, and from where; None if nobody does."""
+        sinks = self._alive()
         if self.retry_quarantined:
-            return not any(s.has_quarantined(partition) for s in self.sinks)
-        done = [s.finished(partition) for s in self.sinks]
-        if not all(done):
-            return False
-        for sink, checkpoint in zip(self.sinks, done, strict=True):
-            assert checkpoint is not None
-            sink.count_unchanged(checkpoint.records)
-        first = done[0]
-        assert first is not None
-        self.unchanged_partitions.append((partition.label, first.run, first.records))
-        return True
+            return from_the_start(partition, sinks) if any(s.has_quarantined(partition) for s in sinks) else None
+        finished = [c for s in sinks if (c := s.finished(partition))]
+        if len(finished) == len(sinks):
+            first = finished[0]
+            self.unchanged_partitions.append((partition.label, first.run, first.records))
+        return share(partition, sinks, exact=exact)
 
-    def _read_partition(self, reader: Reader, workers: Any, partition: Partition) -> None:
-        after, sequence = None, 0
-        starts = [None if self.retry_quarantined else s.start_of(partition) for s in self.sinks]
-        if all(starts):
-            # From the oldest checkpoint: a sink that is ahead knows its records by key and hash.
-            oldest = min((c for c in starts if c), key=lambda c: c.sequence)
-            after, sequence = oldest.position, oldest.sequence
-            self.resumed = True
-        for sink in self.sinks:
-            sink.begin(partition, from_start=after is None)
-        with contextlib.closing(workers.process(partition, after, sequence)) as results:
+    def _read_shares(self, reader: Reader, source: Source, shares: Sequence[Share]) -> list[Share]:
+        """Read partitions; return those of sinks that did not find their place, to be read from the start."""
+        sinks = [s for s in self._alive() if any(s in each.sinks for each in shares)]
+        # Workers start only when there is something to read: a pool costs a third of a second.
+        job = Job(
+            source,
+            tuple(t.component for t in self.plan.transforms),
+            tuple(s.route({each.partition.id: each.skip_of(s) for each in shares}) for s in sinks),
+        )
+        lost: list[Share] = []
+        with self.plan.engine.open(job, reader) as workers:
+            routes = {s.name: i for i, s in enumerate(sinks)}
+            for each in shares:
+                if each.alive():
+                    self._read_share(workers, each, routes)
+                    lost += each.of_the_lost()
+        return lost
+
+    def _read_share(self, workers: Any, part: Share, routes: dict[str, int]) -> None:
+        start = part.start
+        self.resumed = self.resumed or start is not None
+        for sink, own in zip(part.sinks, part.own, strict=True):
+            if not sink.failed:
+                skip = part.skip_of(sink) > 0
+                self._attempt(sink, partial(sink.begin, part.partition, own, skip=skip))
+        after, sequence = (start.position, start.sequence) if start else (None, 0)
+        with contextlib.closing(workers.process(part.partition, after, sequence)) as results:
             for item in results:
                 if isinstance(item, Processed):
-                    self._take(item, partition)
-                for index, sink in enumerate(self.sinks):
-                    if isinstance(item, Processed):
-                        sink.take(item, item.routes[index])
-                    if sink.is_due():
-                        sink.seal(ended=False)
-                        self._emit("committed")
-                if self.stop:
+                    self._take(item, part.partition)
+                for sink in part.alive():
+                    self._attempt(sink, partial(self._feed, sink, item, routes[sink.name]))
+                if self.stop or not part.alive():
                     break
-        for sink in self.sinks:
-            sink.seal(ended=not self.stop, clean=not self._is_incomplete())
-            sink.leave()
+        for sink in part.alive():
+            self._attempt(sink, partial(self._leave, sink))
         self._emit("committed")
         if self.stop:
             raise StoppedError(self.stop.signal_number)
+
+    def _feed(self, sink: SinkRun, item: Processed | Idle, route: int) -> None:
+        if isinstance(item, Processed):
+            sink.take(item, item.routes[route])
+        if sink.is_due():
+            sink.seal(ended=False)
+            self._emit("committed")
+
+    def _leave(self, sink: SinkRun) -> None:
+        if not sink.is_lost:
+            sink.seal(ended=not self.stop, clean=not self._is_incomplete())
+        sink.leave()
 
     def _take(self, item: Processed, partition: Partition) -> None:
         self.bytes_read += item.size
@@ -207,29 +279,38 @@ class _Run:
         self.messages += item.messages
         self.findings.update(item.findings)
 
+    def _mark_absent(self) -> None:
+        for number, fingerprint in enumerate(self.complete if not self.retry_quarantined else (), 1):
+            for sink in self._alive():
+                self._attempt(sink, partial(sink.mark_absent, fingerprint, self.complete[number:]))
+
     def _refuse_nothing(self) -> None:
-        if self.retry_quarantined or self.resumed:
+        if self.retry_quarantined or self.resumed or len(self._alive()) < len(self.sinks):
             return
         if not any(s.counts.read for s in self.sinks):
             labels = ", ".join(f"`{s.path}` ({s.type})" for s in self.plan.sources)
             raise InputError(f"no conversations were found in {labels}; check that this is the right file")
 
+    def _check_equations(self) -> None:
+        for sink in self.sinks:
+            if not sink.counts.holds:
+                raise FatalError(
+                    f"sink `{sink.name}`: records are unaccounted for ({sink.counts}); this is a defect of a"
+                    " component: please report it"
+                )
+
+    def _exit_code(self) -> int:
+        """Return how the run ended for a sink that has not failed."""
+        quarantined = any(s.counts.quarantined for s in self.sinks)
+        return 3 if quarantined or (self._is_incomplete() and not self.plan.allow_incomplete) else 0
+
     def _report(self) -> RunReport:
-        sinks = {s.name: s.counts for s in self.sinks}
-        broken = [name for name, counts in sinks.items() if not counts.holds]
-        if broken:
-            raise FatalError(
-                f"sink `{broken[0]}`: records are unaccounted for ({sinks[broken[0]]}); this is a defect of"
-                " a component: please report it"
-            )
-        quarantined = max((c.quarantined for c in sinks.values()), default=0)
-        incomplete = self._is_incomplete()
-        attention = quarantined or (incomplete and not self.plan.allow_incomplete)
+        failed = {s.name: s.failed for s in self.sinks if s.failed}
         return RunReport(
             run=self.run_id,
             pipeline=self.plan.name,
-            exit_code=3 if attention else 0,
-            sinks=sinks,
+            exit_code=1 if failed else self._exit_code(),
+            sinks={s.name: s.counts for s in self.sinks},
             findings=dict(self.findings),
             dropped=dict(sum((s.dropped for s in self.sinks), Counter())),
             conversations=self.conversations,
@@ -237,8 +318,10 @@ class _Run:
             bytes_read=self.bytes_read,
             seconds=time.monotonic() - self.started,
             unchanged_partitions=tuple(self.unchanged_partitions),
-            quarantined=quarantined,
-            incomplete=incomplete,
+            quarantined=max((s.counts.quarantined for s in self.sinks), default=0),
+            incomplete=self._is_incomplete(),
+            failed=failed,
+            absent={s.name: s.absent for s in self.sinks if s.absent},
         )
 
     def _is_incomplete(self) -> bool:

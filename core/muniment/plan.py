@@ -9,11 +9,13 @@ from typing import Any, Generic, Literal, TypeVar
 import attrs
 from attrs import field, frozen
 
-from muniment.components import Engine, Sink, Source, Transform
+from muniment.components import Engine, Sink, Source, Transform, UnitBounds
 from muniment.engine.local import Local
+from muniment.secrets import Secret
 
 C = TypeVar("C")
 OnPlanChange = Literal["keep", "new_version", "rewrite"]
+OnFailure = Literal["stop", "continue"]
 
 
 @frozen
@@ -36,15 +38,31 @@ class Step(Generic[C]):
 
 @frozen(kw_only=True)
 class SinkPath:
-    """A sink with what is its alone: transforms, name, unit limits."""
+    """A sink with what is its alone: transforms, name, unit limits (None: what the sink prefers).
+
+    ``on_failure`` says what the other sinks do when this one fails for good: ``stop`` with it, or
+    ``continue``.  ``plan_hash`` stands in for the plan's own where a run does what another plan does.
+    """
 
     step: Step[Sink]
     name: str
     transforms: tuple[Step[Transform], ...] = ()
     on_plan_change: OnPlanChange = "keep"
-    max_unit_records: int = 2000
-    max_unit_bytes: int = 64 * 2**20
-    max_unit_seconds: float = 30.0
+    on_failure: OnFailure = "stop"
+    max_unit_records: int | None = None
+    max_unit_bytes: int | None = None
+    max_unit_seconds: float | None = None
+    plan_hash: str = ""
+
+    @property
+    def bounds(self) -> UnitBounds:
+        """The limits of a unit, with those filled in that nobody has set."""
+        own = self.step.component.unit
+        return UnitBounds(
+            own.max_records if self.max_unit_records is None else self.max_unit_records,
+            own.max_bytes if self.max_unit_bytes is None else self.max_unit_bytes,
+            own.max_seconds if self.max_unit_seconds is None else self.max_unit_seconds,
+        )
 
 
 @frozen(kw_only=True)
@@ -59,9 +77,14 @@ class PlanTest:
 
 @frozen(kw_only=True)
 class Plan:
-    """A whole pipeline.  ``state_dir`` holds local state for targets that cannot hold their own."""
+    """A whole pipeline.
+
+    ``file`` is the pipeline file that it was read from, as messages name it; ``state_dir`` holds local
+    state for targets that cannot hold their own.
+    """
 
     name: str
+    file: str = ""
     sources: tuple[Step[Source], ...]
     sinks: tuple[SinkPath, ...]
     transforms: tuple[Step[Transform], ...] = ()
@@ -72,6 +95,8 @@ class Plan:
 
     def hash_of(self, sink: SinkPath) -> str:
         """Return the plan hash of the path to ``sink``: 64 hex digits over what decides what is stored."""
+        if sink.plan_hash:
+            return sink.plan_hash
         steps = [
             [[s.type, type(s.component).normaliser] for s in self.sources],
             [t.identity() for t in (*self.transforms, *sink.transforms)],
@@ -81,6 +106,9 @@ class Plan:
 
 
 def _jsonable(value: Any) -> Any:
+    if isinstance(value, Secret):
+        # Where a key stands decides nothing of what is stored, and a plan hash is shown.
+        return None
     if attrs.has(type(value)):
         return [type(value).__name__, {k: _jsonable(v) for k, v in attrs.asdict(value, recurse=False).items()}]
     if isinstance(value, Mapping):

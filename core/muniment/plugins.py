@@ -24,8 +24,8 @@ GROUP = "muniment.plugins.v1"
 
 CORE_COMMANDS = frozenset(
     {
-        "completion", "demo", "export", "import", "plan", "plugins", "quarantine", "run", "schema", "status",
-        "test", "validate",
+        "completion", "decrypt", "demo", "export", "import", "key", "plan", "plugins", "quarantine", "repair", "run",
+        "schema", "status", "test", "validate",
     }
 )  # fmt: skip
 """Commands that no plugin can add."""

@@ -18,11 +18,15 @@ Apply = Callable[[Record], Record | Dropped]
 
 @frozen
 class Route:
-    """One sink's way: its own transforms, and the context that its components are opened with."""
+    """One sink's way: its own transforms, and the context that its components are opened with.
+
+    ``skip`` is the number of the last chunk, by partition, that the sink does not need.
+    """
 
     sink: Sink
     context: Context
     transforms: tuple[Transform, ...] = ()
+    skip: Mapping[str, int] = field(factory=dict)
 
 
 @frozen
@@ -43,6 +47,9 @@ class RouteResult:
     unchanged: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(factory=dict)
     rejected: tuple[Rejected, ...] = ()
+
+
+_SKIPPED = RouteResult()
 
 
 @frozen
@@ -114,12 +121,15 @@ class _OpenRoute:
     def __init__(self, route: Route) -> None:
         self._sink = route.sink
         self._context = route.context
+        self._skip = route.skip
         self._transforms = [t.open(route.context) for t in route.transforms]
         self._known: Known | None = route.sink.open_known(route.context)
 
     def process(
         self, chunk: Chunk, records: list[Record], dropped: Counter[str], rejected: list[Rejected]
     ) -> RouteResult:
+        if chunk.sequence <= self._skip.get(chunk.partition.id, 0):
+            return _SKIPPED
         own_rejected: list[Rejected] = list(rejected)
         if self._transforms:
             records, own_dropped = _transform(self._transforms, records, own_rejected)

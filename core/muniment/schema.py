@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from muniment.errors import PluginError
+from muniment.secrets import REFERENCE_PATTERN, Secret
 
 if TYPE_CHECKING:
     from muniment.plugins import Registry
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
-REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{[a-z]+:[^}]+\}$"}
+REFERENCE: Schema = {"type": "string", "pattern": r"^\$\{env:[^}]+\}$"}
 """What may stand in a pipeline file in place of a number, a truth value or a choice."""
 
 
@@ -137,6 +138,7 @@ _PLAIN: dict[Any, Schema] = {
     date: {"type": "string", "format": "date"},
     datetime: {"type": "string", "format": "date-time"},
     type(None): {"type": "null"},
+    Secret: {"type": "string", "pattern": REFERENCE_PATTERN},
 }
 
 

@@ -1,8 +1,10 @@
 """How does one sink go through a run?  Its writer, its unit, its counts, its commits."""
 
+import contextlib
+import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import BinaryIO
 
@@ -13,6 +15,7 @@ from muniment.components import (
     Checkpoint,
     Context,
     Counts,
+    Effect,
     Fence,
     Partition,
     Position,
@@ -23,6 +26,7 @@ from muniment.components import (
     never,
     no_assets,
 )
+from muniment.errors import MunimentError
 from muniment.model import Asset, Rejected
 from muniment.plan import Plan, SinkPath
 from muniment.process import Processed, Route, RouteResult
@@ -30,13 +34,21 @@ from muniment.retry import retry
 
 
 class SinkRun:
-    """One sink in one run.  A context manager: leaving it with an error aborts what is not committed."""
+    """One sink in one run.  A context manager: leaving it with an error aborts what is not committed.
+
+    ``failed`` is why the sink does not take part any more, as a sentence; empty while it does.
+    """
 
     def __init__(self, plan: Plan, path: SinkPath, context: Context) -> None:
         self.name = path.name
+        self.on_failure = path.on_failure
+        self.failed = ""
+        self.absent = 0
         self.counts = Counts()
         self.dropped: Counter[str] = Counter()
         self._path = path
+        self._drops = any(Effect.DROPS in t.component.effect for t in (*plan.transforms, *path.transforms))
+        self._bounds = path.bounds
         self._plan_hash = plan.hash_of(path)
         self._context = attrs.evolve(
             context, plan_hash=self._plan_hash, on_plan_change=path.on_plan_change, pipeline=plan.name
@@ -49,6 +61,7 @@ class SinkRun:
         self._number = 0
         self._partition: Partition | None = None
         self._from_start = False
+        self._behind: Checkpoint | None = None
 
     # --- the run ----------------------------------------------------------------------------
 
@@ -58,18 +71,27 @@ class SinkRun:
         self._committed = dict(self._target.committed())
         self._quarantined = {str(q["partition"]) for q in self._target.quarantined()}
 
+    @property
+    def target(self) -> Target:
+        assert self._target is not None
+        return self._target
+
     def bind(self, open_asset: Callable[[Asset], BinaryIO]) -> None:
         """Take the reader that this source's assets come from."""
         self._context = attrs.evolve(self._context, open_asset=open_asset)
 
-    def route(self) -> Route:
-        """Return what a worker needs for this sink; nothing of it holds a connection."""
+    def route(self, skip: Mapping[str, int]) -> Route:
+        """Return what a worker needs for this sink; nothing of it holds a connection.
+
+        ``skip`` says of partitions up to which chunk this sink needs none.
+        """
         context = attrs.evolve(
             self._context,
             open_asset=no_assets,
             stopping=never,
         )
-        return Route(self._path.step.component, context, tuple(t.component for t in self._path.transforms))
+        transforms = tuple(t.component for t in self._path.transforms)
+        return Route(self._path.step.component, context, transforms, skip)
 
     def finish(self) -> None:
         """Publish what waited for the end of the run."""
@@ -78,10 +100,21 @@ class SinkRun:
             self._commit(self._waiting)
             self._waiting = []
 
+    def mark_absent(self, fingerprint: str, later: Sequence[str]) -> None:
+        """Mark what a complete source no longer holds, where everything that it holds has come this far."""
+        # What a transform drops, or what could not be read, may well be in the source.
+        if not self._drops and not self._quarantined and not self.counts.quarantined:
+            self.absent += self.target.mark_absent(fingerprint, later)
+
     def end(self, exit_code: int) -> None:
         """Note in the target how the run ended."""
         assert self._target is not None
         self._target.end_run(self._context.run, exit_code, self.counts)
+
+    def fail(self, error: Exception) -> None:
+        """Leave the run; what was committed stands."""
+        self.failed = _sentence(error)
+        self.__exit__(type(error), error, None)
 
     def __enter__(self) -> "SinkRun":
         return self
@@ -89,16 +122,20 @@ class SinkRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if self._writer is not None:
-                self._writer.close()
-        finally:
-            if self._target is not None:
-                try:
-                    if error is not None:
-                        self._target.abort(self._waiting)
-                finally:
-                    self._target.close()
+        writer, self._writer = self._writer, None
+        target, self._target = self._target, None
+        # What went wrong is told by its own error, not by what it makes of closing.
+        with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
+            try:
+                if writer is not None:
+                    writer.close()
+            finally:
+                if target is not None:
+                    try:
+                        if error is not None:
+                            target.abort(self._waiting)
+                    finally:
+                        target.close()
 
     # --- a partition ------------------------------------------------------------------------
 
@@ -120,19 +157,38 @@ class SinkRun:
     def count_unchanged(self, records: int) -> None:
         self.counts += Counts(read=records, unchanged=records)
 
-    def begin(self, partition: Partition, *, from_start: bool) -> None:
+    def begin(self, partition: Partition, own: Checkpoint | None, *, skip: bool) -> None:
+        """Open a writer for ``partition``, of which the target has what is before ``own``.
+
+        With ``skip`` reading starts before ``own``, and the chunks until there are not taken.
+        """
         self._partition = partition
-        self._from_start = from_start
-        before = None if from_start else self.start_of(partition)
-        self._records = before.records if before else 0
-        self._end: Position = before.position if before else None
-        self._sequence = before.sequence if before else 0
-        self._writer = self._path.step.component.open(self._context)
+        self._from_start = own is None
+        self._behind = own if skip else None
+        self._records = own.records if own else 0
+        self._end: Position = own.position if own else None
+        self._sequence = own.sequence if own else 0
+        context = attrs.evolve(self._context, first_unit=self._number + 1, fingerprint=partition.fingerprint)
+        self._writer = retry(lambda: self._path.step.component.open(context))
         self._new_unit()
+
+    @property
+    def is_lost(self) -> bool:
+        """True while the place where this sink left off has not been met in the reading."""
+        return self._behind is not None
+
+    def forget(self, partition: Partition) -> None:
+        """Give up the checkpoint of a partition: it is to be read again from its beginning."""
+        self._committed.pop(partition.id, None)
 
     def take(self, item: Processed, result: RouteResult) -> None:
         """Write one chunk's payload and count what became of its records."""
         assert self._writer is not None
+        if self._behind is not None:
+            # A version that cuts otherwise numbers otherwise: only the place itself is sure.
+            met = item.sequence == self._behind.sequence and _is_same(item.end, self._behind.position)
+            self._behind = None if met else self._behind
+            return
         stored = unchanged = 0
         rejected: tuple[Rejected, ...] = result.rejected
         if result.payload is not None:
@@ -155,12 +211,18 @@ class SinkRun:
     def is_due(self) -> bool:
         """Say whether the unit has reached one of its bounds."""
         assert self._target is not None
-        path = self._path
-        return bool(self._unit.read) and not self._target.whole_run and (
-            self._unit.read >= path.max_unit_records
-            or self._bytes >= path.max_unit_bytes
-            or time.monotonic() - self._since >= path.max_unit_seconds
-        )  # fmt: skip
+        bounds = self._bounds
+        return self.holds_a_unit and (
+            self._unit.read >= bounds.max_records
+            or self._bytes >= bounds.max_bytes
+            or time.monotonic() - self._since >= bounds.max_seconds
+        )
+
+    @property
+    def holds_a_unit(self) -> bool:
+        """True if something was taken that can be committed before the run ends."""
+        is_open = self._target is not None and self._writer is not None and not self._target.whole_run
+        return is_open and bool(self._unit.read)
 
     def seal(self, *, ended: bool, clean: bool = True) -> None:
         """End the unit and commit it, or keep it for the end of the run.
@@ -197,7 +259,8 @@ class SinkRun:
             self._waiting.append(prepared)
         else:
             self._commit([prepared])
-        self.counts += self._unit
+        # A database may refuse a record only when the unit is written: what counts is what was sealed.
+        self.counts += prepared.unit.counts
         self._new_unit()
 
     def leave(self) -> None:
@@ -222,3 +285,17 @@ class SinkRun:
         self._rejected: list[Rejected] = []
         self._bytes = 0
         self._since = time.monotonic()
+
+
+def _is_same(position: Position, other: Position) -> bool:
+    """Compare a position with one that was JSON in between."""
+    return bool(json.loads(json.dumps(position)) == other)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MunimentError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"`{error.filename}`: {error.strerror.lower()}" if error.filename else error.strerror.lower()
+    # The text of a foreign error may quote a conversation: the type must do.
+    return f"`{type(error).__name__}` was raised where nothing should: this is a defect of the sink; please report it"

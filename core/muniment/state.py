@@ -219,6 +219,14 @@ class State(Ledger):
             ],
         )  # fmt: skip
 
+    def forget(self, keys: Iterable[str], *, missing: bool) -> None:
+        """Know these keys no longer as what is stored; where all is ``missing``, by nothing but their place."""
+        more = ", updated_at=NULL, messages=x''" if missing else ""
+        self.connection.executemany(
+            f"UPDATE records SET source_hash=''{more} WHERE key=?",  # noqa: S608 - one of the two above
+            ((_storable(k),) for k in keys),
+        )
+
     def records(self) -> Iterator[StoredRecord]:
         return map(_record, self.connection.execute("SELECT * FROM records ORDER BY key"))
 

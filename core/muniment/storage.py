@@ -15,10 +15,14 @@ class Capabilities:
 
     ``if_absent``: of two publishers of one name exactly one wins.  ``replaces``: a published name
     can be replaced, and a reader sees the old bytes or the new ones, never a mixture.
+    ``reads_staged``: `Storage.open` takes the token of a closed staged object.  ``max_open`` is how many
+    objects may be staged at once before their buffers take too much memory.
     """
 
     if_absent: bool = True
     replaces: bool = True
+    reads_staged: bool = True
+    max_open: int = 16
 
 
 @frozen
@@ -32,13 +36,15 @@ class Stored:
 class Staged(ABC):
     """An object that is being written and that nobody sees yet.
 
-    ``token`` is JSON text: another process can publish, open or delete the object by it.
+    ``token`` is text of any length (JSON, say): another process can publish or delete the object by
+    it.  It is final once `close` and then `Storage.sync` have returned.
     """
 
     token: str
 
     @abstractmethod
-    def write(self, data: bytes) -> object: ...
+    def write(self, data: bytes) -> object:
+        """Add bytes.  What cannot be written for the moment is tried again in here: a caller cannot go back."""
 
     @abstractmethod
     def close(self) -> None:
@@ -46,7 +52,7 @@ class Staged(ABC):
 
     @abstractmethod
     def discard(self) -> None:
-        """Remove the object instead; harmless after `close`."""
+        """Remove the object instead; harmless after `close`, and when called twice."""
 
 
 class Storage(Session, ABC):
@@ -54,6 +60,11 @@ class Storage(Session, ABC):
 
     Names are relative paths with ``/``.  What is staged becomes visible by `publish`, whole or not
     at all.  The order that makes a commit safe is: stage, close, `sync`, `publish`, `sync`.
+
+    A storage may work in the background: what `Staged.write`, `Staged.close`, `publish` without
+    ``if_absent`` and `delete` begin is done when `sync` returns.  What went wrong there is raised by
+    the next call, at the latest by `sync`; after a `TransientError` the next `sync` goes on with what is
+    not done yet.  `publish` with ``if_absent`` answers before it returns.
 
     Raises:
         FatalError: whatever the place refuses (full, no permission); the message names the object
@@ -65,11 +76,11 @@ class Storage(Session, ABC):
 
     @abstractmethod
     def stage(self, name: str) -> Staged:
-        """Begin an object that is to be published as ``name``."""
+        """Begin an object that is to be published as ``name``, and under no other name."""
 
     @abstractmethod
     def publish(self, token: str, name: str, *, if_absent: bool = False) -> None:
-        """Give a staged object its name.
+        """Give a staged object its name: the one it was staged for.
 
         Raises:
             FileExistsError: ``if_absent``, and the name is taken; the staged object is still there.
@@ -81,7 +92,7 @@ class Storage(Session, ABC):
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
-        """Return the bytes of an object, also of a closed staged one by its token.
+        """Return the bytes of an object; with ``reads_staged`` also of a closed staged one, by its token.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -97,7 +108,10 @@ class Storage(Session, ABC):
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove a published or staged object; harmless where there is none."""
+        """Remove a published object by its name, or a staged one by its token; harmless where there is none.
+
+        The token of an object that was published already removes nothing.
+        """
 
     @abstractmethod
     def exists(self, name: str) -> bool: ...

@@ -32,6 +32,7 @@ from muniment._scalars import (
 )
 from muniment.errors import ConfigError, PluginError, Problem
 from muniment.options import is_list, is_mapping, is_union, option_fields
+from muniment.secrets import Secret
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -45,11 +46,17 @@ __all__ = ["OptionProblem", "OptionsError", "Reference", "anchored", "closest", 
 
 @frozen
 class OptionProblem:
-    """What is wrong with one option.  ``at_key``: with its name, rather than with its value."""
+    """What is wrong with one option.
+
+    ``at_key``: with its name, rather than with its value.  ``always``: said even where a reference in
+    the value failed.  ``hides``: the value may be a secret; nobody may show it.
+    """
 
     path: OptionPath
     message: str
     at_key: bool = False
+    always: bool = False
+    hides: bool = False
 
 
 class OptionsError(ConfigError):
@@ -124,6 +131,8 @@ def closest(name: str, names: Collection[str]) -> str:
 def _anchor(value: Any, base: Path, *, is_path: bool) -> Any:
     if isinstance(value, Path):
         return base / value.expanduser()
+    if isinstance(value, Secret):
+        return value.anchored(base)
     if isinstance(value, str):
         return _anchor_text(value, base) if is_path else value
     if isinstance(value, list | tuple):
@@ -155,7 +164,8 @@ def _explain(issue: Issue, owner: str, noun: str, also: Collection[str]) -> Opti
         to = f" for {owner}" if owner else ""
         return OptionProblem(issue.path, f"{noun} `{dotted}` is missing{to}")
     of = f" of {owner}" if owner else ""
-    return OptionProblem(issue.path, f"{noun} `{dotted}`{of} {issue.text}" if dotted else f"{owner} {issue.text}")
+    text = f"{noun} `{dotted}`{of} {issue.text}" if dotted else f"{owner} {issue.text}"
+    return OptionProblem(issue.path, text, always=issue.always, hides=issue.hides)
 
 
 def _wrong_names(cls: type[Any], data: Any, registry: "Registry") -> list[OptionProblem]:

@@ -15,6 +15,19 @@ tests:
   - {name: talks without a date stay in, input: {user: hello}, expect: {dropped: false}}
 """
 
+VAULT = """\
+from attrs import frozen
+from muniment import Secret, Sink, hookimpl, option
+
+@frozen(kw_only=True)
+class Vault(Sink):
+    password: Secret = option("P.", identity=False)
+
+@hookimpl
+def muniment_sinks():
+    return {"vault": Vault}
+"""
+
 
 @pytest.fixture
 def pipeline(folder, export):
@@ -50,6 +63,19 @@ class TestValidate:
         result = muniment("validate", pipeline)
 
         assert (result.exit_code, result.stdout) == (0, "pipeline.yaml: valid, 1 source, 1 transform, 1 sink\n")
+
+    def test_says_that_a_secret_is_missing(self, muniment, pipeline, folder, install, monkeypatch):
+        """It is no mistake of the file: another machine may have it."""
+        install("my_vault", VAULT)
+        password = "vault, password: '${secret:env:ARCHIVE_KEY}'"
+        (folder / pipeline).write_text(PIPELINE.replace("sqlite, path: archive.db", password))
+        monkeypatch.delenv("ARCHIVE_KEY", raising=False)
+        said = "sinks[0].password: the environment variable `ARCHIVE_KEY` is not set; set it where muniment runs"
+
+        result = muniment("validate", pipeline)
+
+        assert (result.exit_code, result.stderr) == (0, f"note: {said}\n")
+        assert json.loads(muniment("validate", pipeline, "--json").stdout)["notes"] == [said]
 
     def test_shows_every_mistake_with_a_caret(self, muniment, pipeline, folder):
         (folder / pipeline).write_text(PIPELINE.replace("path: archive.db", "pth: a.db").replace("filter", "filtre"))

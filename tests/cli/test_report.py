@@ -39,6 +39,16 @@ class TestSummary:
 
         assert lines[0] == "export.zip: unchanged, 12 conversations archived before (run r0)"
 
+    def test_says_which_sink_failed(self):
+        lines = told(sinks={"a": Counts(2, 2), "b": Counts(1, 1)}, failed={"b": "no answer from `db`"})
+
+        assert lines[1:] == [
+            "a: read 2 = stored 2 + unchanged 0 + dropped 0 + quarantined 0",
+            "b: read 1 = stored 1 + unchanged 0 + dropped 0 + quarantined 0",
+            "  failed: no answer from `db`",
+            "  what was committed stands; the next run goes on there",
+        ]
+
     def test_says_why_records_were_dropped(self):
         assert told(dropped={"before 2025": 3})[-1] == "  dropped 3: before 2025"
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muniment.components import Format
-from muniment.objects import SUFFIXES, Part, compressed, compressing, decompressing
+from muniment.objects import SUFFIXES, ObjectStream, Part, compressed, compressing, decompressing
 from muniment.testing.memory_storage import MemoryPlace, MemoryStorage
 
 COMPRESSIONS = sorted(SUFFIXES)
@@ -33,11 +33,12 @@ class Commas(Format):
 
 def write(pieces, compression="none"):
     place = MemoryPlace()
-    part = Part(MemoryStorage(place).stage("x"), Commas(), [compressing(compression)])
+    stream = ObjectStream(MemoryStorage(place).stage("x"), [compressing(compression)])
+    part = Part(stream, Commas())
     for some in pieces:
         part.add(some)
     part.close()
-    return part, place.staged[part.token]
+    return stream, place.staged[stream.token]
 
 
 class TestPart:
@@ -68,10 +69,10 @@ class TestPart:
     def test_it_wraps_the_stream_in_order(self):
         """The first wrapper sees the plain data, the last one makes the bytes that are stored."""
         place = MemoryPlace()
-        part = Part(MemoryStorage(place).stage("x"), Commas(), [compressing("gzip"), compressing("zstd")])
-        part.close()
+        stream = ObjectStream(MemoryStorage(place).stage("x"), [compressing("gzip"), compressing("zstd")])
+        Part(stream, Commas()).close()
 
-        with decompressing(io.BytesIO(place.staged[part.token]), "x.zst") as stream:
+        with decompressing(io.BytesIO(place.staged[stream.token]), "x.zst") as stream:
             assert gzip.decompress(stream.read()) == b"[]"
 
 
@@ -93,7 +94,7 @@ class TestCompressed:
         with decompressing(io.BytesIO(fast), "x.gz") as stream:
             assert stream.read() == b"some text"
 
-    @pytest.mark.parametrize("compression", ["gzip", "zstd"])
+    @pytest.mark.parametrize("compression", ["gzip", "zstd", "xz"])
     def test_a_truncated_object_is_an_error(self, compression):
         """Half of an object never reads as the whole of a smaller one."""
         data = compressed(b"some text" * 1000, compression)[:-3]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from attrs import frozen
 
-from muniment import option
+from muniment import Secret, option
 from muniment.plugins import Registry, load_registry
 from muniment.schema import REFERENCE, json_schema, pipeline_schema
 
@@ -45,6 +45,7 @@ class Thing:
     folder: Path | None = option("F.", default=None)
     inner: Inner | None = option("I.", default=None)
     any: Any = option("A.", default=None)
+    key: Secret | None = option("S.", default=None)
 
 
 class TestJsonSchema:

@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 
 from muniment.errors import FatalError
 from muniment.local_storage import LocalStorage, explain
-from muniment.storage import Stored, check_name
+from muniment.storage import check_name
+from muniment.testing import StorageContract
 from muniment.testing.memory_storage import MemoryPlace, MemoryStorage
-
-
-@pytest.fixture(params=["local", "memory"])
-def storage(request, tmp_path):
-    with LocalStorage(tmp_path / "root") if request.param == "local" else MemoryStorage(MemoryPlace()) as storage:
-        yield storage
 
 
 @pytest.fixture
@@ -43,74 +38,17 @@ def read(storage, name):
         return stream.read()
 
 
-class TestStorage:
-    def test_it_shows_nothing_before_publish(self, storage):
-        """A staged object has no name, but can be read by its token."""
-        staged = storage.stage("a/b")
-        staged.write(b"da")
-        staged.write(b"ta")
-        staged.close()
+class TestLocalContract(StorageContract):
+    @pytest.fixture
+    def storage_factory(self, tmp_path):
+        return lambda: LocalStorage(tmp_path / "root")
 
-        assert list(storage.list()) == [] and not storage.exists("a/b")
-        assert list(storage.staged()) == [Stored(staged.token, 4)]
-        assert read(storage, staged.token) == b"data"
 
-    def test_it_gives_back_what_was_published(self, storage):
-        """All the bytes, under the name, and nothing staged any more."""
-        put(storage, "a/b.txt")
-
-        assert read(storage, "a/b.txt") == b"data" and storage.exists("a/b.txt")
-        assert list(storage.staged()) == []
-
-    def test_it_lists_by_prefix(self, storage):
-        """A prefix may end inside a name or a folder."""
-        for name in ("part-1", "part-2", "parts/x/y", "other"):
-            put(storage, name)
-
-        assert sorted(s.name for s in storage.list("part")) == ["part-1", "part-2", "parts/x/y"]
-        assert sorted(s.name for s in storage.list("parts/")) == ["parts/x/y"]
-        assert list(storage.list("none/")) == []
-
-    def test_it_replaces(self, storage):
-        """Publishing under a taken name replaces the object."""
-        put(storage, "a", b"old")
-        put(storage, "a", b"new")
-
-        assert read(storage, "a") == b"new"
-
-    def test_only_one_gets_a_name_that_must_be_absent(self, storage):
-        """The second is refused, and what it has staged stays."""
-        put(storage, "a", b"first", if_absent=True)
-        with pytest.raises(FileExistsError):
-            put(storage, "a", b"second", if_absent=True)
-
-        assert read(storage, "a") == b"first"
-        assert [s.size for s in storage.staged()] == [6]
-
-    def test_it_deletes(self, storage):
-        """Deleting what is not there is no error."""
-        put(storage, "a")
-        storage.delete("a")
-        storage.delete("a")
-
-        assert not storage.exists("a")
-        with pytest.raises(FileNotFoundError):
-            storage.open("a")
-
-    def test_it_discards(self, storage):
-        """A discarded object leaves nothing, closed or not."""
-        one, other = storage.stage("a"), storage.stage("b")
-        other.close()
-        one.discard()
-        other.discard()
-
-        assert list(storage.staged()) == []
-
-    @pytest.mark.parametrize("name", ["", "/a", "../a", "a/../b", "a//b", "a/", "./a", "a\0b", "a\\b"])
-    def test_it_refuses_names_that_lead_out(self, storage, name):
-        """No name reaches anything outside."""
-        with pytest.raises(ValueError, match="is no name of an object"):
-            storage.stage(name)
+class TestMemoryContract(StorageContract):
+    @pytest.fixture
+    def storage_factory(self):
+        place = MemoryPlace()
+        return lambda: MemoryStorage(place)
 
 
 class TestCheckName:

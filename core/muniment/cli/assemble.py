@@ -20,7 +20,7 @@ LARGE_BYTES = 64 * 2**20
 """From this size of the input on, starting worker processes pays."""
 
 _ARCHIVE_ENDINGS = (".db", ".sqlite", ".sqlite3")
-_OWN_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_OWN_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.xz")
 _OWN_FOLDER = ".muniment"
 
 

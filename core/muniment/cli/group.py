@@ -23,6 +23,9 @@ CORE_COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "export": ("export:export", "Write an archive in another format."),
         "status": ("status:status", "Show what was archived, and the last runs."),
         "quarantine": ("quarantine:quarantine", "See and retry what could not be archived."),
+        "repair": ("repair:repair", "Make one copy of an archive whole from another."),
+        "key": ("keys:key", "Make keys, and choose which ones open encrypted files."),
+        "decrypt": ("keys:decrypt", "Decrypt a file."),
         "demo": ("demo:demo", "Import, search and export a sample."),
     },
     "Pipelines": {

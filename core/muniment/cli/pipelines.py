@@ -52,7 +52,8 @@ def run(pipeline: str, workers: int | None, allow_incomplete: bool, quiet: bool,
 def validate(pipeline: str, as_json: bool, quiet: bool) -> int:
     """Check a pipeline file and run nothing.
 
-    Every mistake is shown at once, with its place and the closest valid name.
+    Every mistake is shown at once, with its place and the closest valid name.  A secret that cannot be
+    had on this machine is told, but is no mistake of the file.
 
     \b
     Example:
@@ -61,17 +62,21 @@ def validate(pipeline: str, as_json: bool, quiet: bool) -> int:
     from muniment import config
     from muniment.errors import ConfigError
     from muniment.plugins import load_registry
+    from muniment.secrets import secrets_of
 
     try:
         plan = config.load(Path(pipeline), load_registry())
     except ConfigError as error:
         if not as_json:
             raise
-        screen.out_json({"valid": False, "problems": [attrs.asdict(p) for p in error.problems]})
+        screen.out_json({"valid": False, "problems": [attrs.asdict(p) for p in error.problems], "notes": []})
         return error.exit_code
+    notes = [f"{s.option}: {said}" for s in secrets_of(plan) if (said := s.problem())]
     if as_json:
-        screen.out_json({"valid": True, "problems": []})
+        screen.out_json({"valid": True, "problems": [], "notes": notes})
     elif not quiet:
+        for text in notes:
+            screen.note(f"note: {screen.line(text)}")
         parts = [
             f"{len(steps)} {noun if len(steps) == 1 else f'{noun}s'}"
             for steps, noun in ((plan.sources, "source"), (plan.transforms, "transform"), (plan.sinks, "sink"))
@@ -186,6 +191,8 @@ def _outline(plan: dict[str, Any]) -> Iterator[str]:
             f"  commits every {unit['max_records']:,} conversations, {size(unit['max_bytes'])}"
             f" or {unit['max_seconds']:g} s, whatever comes first"
         )
+        if sink["on_failure"] == "continue":
+            yield "  when it fails, the other sinks continue"
         yield f"  when only the plan changed: {sink['on_plan_change']} (plan {sink['plan_hash'][:12]})"
     yield f"state: {screen.line(plan['state_dir'])}"
     if plan["tests"]:

@@ -134,7 +134,7 @@ def retry(
     code = finish(report, as_json=as_json, quiet=quiet, more={"resolved": resolved, "left": left})
     if not (quiet or as_json):
         screen.out(f"resolved {resolved}, still quarantined {left}")
-    return code if left == 0 else 3
+    return code if left == 0 or report.failed else 3
 
 
 def _entries(target: str) -> list[dict[str, Any]]:

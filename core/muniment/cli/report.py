@@ -48,6 +48,11 @@ def summary(report: RunReport) -> Iterator[str]:
         yield f"{screen.line(label)}: unchanged, {_many(records, 'conversation')} archived before (run {run})"
     for name, counts in report.sinks.items():
         yield f"{click.style(screen.line(name), bold=True)}: {equation(counts)}"
+        if absent := report.absent.get(name):
+            yield f"  {_many(absent, 'conversation')} no longer in the export; kept, and marked"
+        if why := report.failed.get(name):
+            yield f"  {click.style('failed', fg='red', bold=True)}: {screen.line(why)}"
+            yield "  what was committed stands; the next run goes on there"
     yield from findings(report.findings)
     for reason, n in sorted(report.dropped.items()):
         yield f"  dropped {n:,}: {screen.line(reason)}"

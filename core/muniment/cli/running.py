@@ -22,6 +22,13 @@ def run_plan(plan: "Plan", registry: "Registry", *, silent: bool = False, retry_
     Raises:
         MunimentError: the run failed or was stopped.
     """
+    with observed(registry, silent=silent) as stop:
+        return run(plan, registry, stop=stop, retry_quarantined=retry_quarantined)
+
+
+@contextlib.contextmanager
+def observed(registry: "Registry", *, silent: bool = False) -> Iterator[StopFlag]:
+    """Give the flag that signals set; meanwhile progress is shown, unless ``silent``."""
     stop = StopFlag()
     with contextlib.ExitStack() as stack:
         stack.enter_context(stop_on_signals(stop))
@@ -31,7 +38,7 @@ def run_plan(plan: "Plan", registry: "Registry", *, silent: bool = False, retry_
             progress = Progress(stop)
             registry.register(progress, "progress")
             stack.callback(progress.close)
-        return run(plan, registry, stop=stop, retry_quarantined=retry_quarantined)
+        yield stop
 
 
 @contextlib.contextmanager
@@ -61,6 +68,9 @@ def stop_on_signals(stop: StopFlag) -> Iterator[None]:
 
 def finish(report: RunReport, *, as_json: bool, quiet: bool, more: dict[str, Any] | None = None) -> int:
     """Print a report, as JSON or for people; return the exit code."""
+    if quiet or as_json:
+        for name, why in report.failed.items():
+            screen.error(f"sink `{name}`: {why}")
     if as_json:
         screen.out_json({**report.as_json(), **(more or {})})
     elif not quiet:

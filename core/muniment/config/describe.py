@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from muniment.components import Effect, Transform
 from muniment.plan import Plan, SinkPath, Step
 
@@ -45,13 +47,10 @@ def _sink(plan: Plan, sink: SinkPath, registry: "Registry") -> dict[str, Any]:
         "protocol": component.protocol,
         "guarantee": component.guarantee,
         "on_plan_change": sink.on_plan_change,
+        "on_failure": sink.on_failure,
         "plan_hash": plan.hash_of(sink),
         "transforms": [_transform(t, registry) for t in (*plan.transforms, *sink.transforms)],
-        "unit": {
-            "max_records": sink.max_unit_records,
-            "max_bytes": sink.max_unit_bytes,
-            "max_seconds": sink.max_unit_seconds,
-        },
+        "unit": attrs.asdict(sink.bounds),
     }
 
 

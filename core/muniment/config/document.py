@@ -17,6 +17,8 @@ MAX_CHARACTERS = 2**20
 MAX_DEPTH = 50
 MAX_NODES = 100_000
 
+# A password inside a URL: it is shown by no message, whatever the message is about.
+_PASSWORD = re.compile(r"(://[^/\s:@\"']*:)([^@\s\"']+)(?=@)")
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 Path = tuple[str | int, ...]
@@ -92,7 +94,8 @@ def read_document(text: str, file: str) -> Document:
 def _problem(message: str, file: str, lines: tuple[str, ...], line: int, column: int) -> Problem:
     source = lines[line - 1] if 0 < line <= len(lines) else ""
     # A tab is as wide as the terminal likes; the caret counts it as one column.
-    return Problem(message, file, line, column, source.replace("\t", " "))
+    source = _PASSWORD.sub(lambda m: f"{m[1]}{'*' * len(m[2])}", source.replace("\t", " "))
+    return Problem(message, file, line, column, source)
 
 
 # --- events to nodes ------------------------------------------------------------------------------

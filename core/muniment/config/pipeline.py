@@ -11,7 +11,7 @@ from attrs import define, field
 from muniment.components import Component, Engine, Sink, Source, Transform
 from muniment.config.document import Document, read_document
 from muniment.config.document import Path as DataPath
-from muniment.config.references import resolve
+from muniment.config.references import resolve, without_inner_secrets
 from muniment.config.rules import broken_rules
 from muniment.config.shape import OwnSinkKeys, PipelineKeys, TestKeys
 from muniment.errors import ConfigError, PluginError, Problem
@@ -60,6 +60,7 @@ class _Planner:
     stem: str
     problems: list[Problem] = field(factory=list, init=False)
     unresolved: set[DataPath] = field(factory=set, init=False)
+    hidden: dict[int, int] = field(factory=dict, init=False)
 
     def plan(self) -> Plan:
         self.problems += self.document.problems
@@ -69,9 +70,10 @@ class _Planner:
             raise ConfigError(*self.problems)
         # The texts of tests are conversations, which may well hold `${`.
         data = {k: v if k == "tests" else resolve(v, os.environ, self.report_reference, (k,)) for k, v in data.items()}
-        keys = self.structured(PipelineKeys, data, (), noun="key")
+        keys = self.structured(PipelineKeys, without_inner_secrets(data), (), noun="key")
         plan = Plan(
             name=(keys.name if keys else None) or self.stem,
+            file=self.document.file,
             sources=tuple(self.sources(data)),
             transforms=tuple(self.transforms(data, ())),
             sinks=tuple(self.sinks(data)),
@@ -83,11 +85,20 @@ class _Planner:
         for path, message in broken_rules(plan, data):
             self.report(path, message)
         if self.problems:
-            raise ConfigError(*sorted(self.problems, key=lambda p: (p.line, p.column)))
+            raise ConfigError(*sorted(map(self.masked, self.problems), key=lambda p: (p.line, p.column)))
         return plan
 
-    def report(self, path: DataPath, message: str, at_key: bool = False) -> None:
+    def masked(self, problem: Problem) -> Problem:
+        """Return a problem whose line shows no value of an option that takes a secret."""
+        start = self.hidden.get(problem.line)
+        if start is None:
+            return problem
+        return attrs.evolve(problem, source_line=f"{problem.source_line[: start - 1]}***")
+
+    def report(self, path: DataPath, message: str, at_key: bool = False, hides: bool = False) -> None:
         problem = self.document.problem(path, message, at_key=at_key)
+        if hides:
+            self.hidden[problem.line] = min(problem.column, self.hidden.get(problem.line, problem.column))
         if problem not in self.problems:
             self.problems.append(problem)
 
@@ -101,8 +112,8 @@ class _Planner:
         except OptionsError as error:
             for problem in error.options:
                 place = (*path, *problem.path)
-                if place not in self.unresolved:
-                    self.report(place, problem.message, problem.at_key)
+                if problem.always or place not in self.unresolved:
+                    self.report(place, problem.message, problem.at_key, problem.hides)
         except PluginError as error:
             self.report(path, str(error))
         return None
@@ -122,7 +133,7 @@ class _Planner:
         for path, item in _mappings(data, ("sinks",)):
             own = {k: v for k, v in item.items() if k in names}
             options = {k: v for k, v in item.items() if k not in names}
-            keys = self.structured(OwnSinkKeys, own, path, owner=_owner("sink", item))
+            keys = self.structured(OwnSinkKeys, without_inner_secrets(own), path, owner=_owner("sink", item))
             transforms = tuple(self.transforms(own, path))
             for step in self.step("sinks", path, options, Sink, also=names):
                 if keys is not None:
@@ -131,6 +142,7 @@ class _Planner:
                         name=keys.name or step.type,
                         transforms=transforms,
                         on_plan_change=keys.on_plan_change or "keep",
+                        on_failure=keys.on_failure,
                         max_unit_records=keys.unit.max_records,
                         max_unit_bytes=keys.unit.max_bytes,
                         max_unit_seconds=keys.unit.max_seconds,

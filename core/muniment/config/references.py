@@ -1,13 +1,15 @@
-"""What do ``${env:NAME}`` and ``${env:NAME:-default}`` in a pipeline file stand for?
+"""What do ``${env:NAME}``, ``${env:NAME:-default}`` and ``${secret:...}`` in a pipeline file stand for?
 
 References are replaced after parsing, in text values only: what they give can add no key and
-change no other value.  ``$${`` is a literal ``${``.
+change no other value.  A secret is not read here: `muniment.Secret` keeps where it stands.  ``$${``
+is a literal ``${``.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from muniment.secrets import Secret
 from muniment.structure import Reference
 
 Path = tuple[str | int, ...]
@@ -15,6 +17,7 @@ Report = Callable[[Path, str], None]
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)(?P<end>\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WHOLE_SECRET = re.compile(r"\$\{secret:(env:[A-Za-z_][A-Za-z0-9_]*|file:[^}]+)\}")
 
 
 def resolve(data: Any, environ: Mapping[str, str], report: Report, path: Path = ()) -> Any:
@@ -24,27 +27,49 @@ def resolve(data: Any, environ: Mapping[str, str], report: Report, path: Path = 
     if isinstance(data, list):
         return [resolve(v, environ, report, (*path, i)) for i, v in enumerate(data)]
     if isinstance(data, str) and "${" in data:
-        return _replace(data, environ, lambda message: report(path, message), path)
+        return _secret(data, path) or _replace(data, environ, lambda message: report(path, message))
     return data
 
 
-def _replace(text: str, environ: Mapping[str, str], report: Callable[[str], None], path: Path) -> str:
+def without_inner_secrets(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``data`` with an empty text for secrets in its lists and mappings, which are other components' options."""
+    return {k: v if isinstance(v, Secret) else _without_secrets(v) for k, v in data.items()}
+
+
+def _without_secrets(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {k: _without_secrets(v) for k, v in data.items()}
+    if isinstance(data, list):
+        return [_without_secrets(v) for v in data]
+    return "" if isinstance(data, Secret) else data
+
+
+def _secret(text: str, path: Path) -> Secret | None:
+    """Return the secret that ``text`` names, if it is nothing else."""
+    match = _WHOLE_SECRET.fullmatch(text)
+    return Secret(match[1], _dotted(path)) if match else None
+
+
+def _replace(text: str, environ: Mapping[str, str], report: Callable[[str], None]) -> str:
     found = [m for m in _REFERENCE.finditer(text) if m[0] != "$${"]
 
     def value(match: re.Match[str]) -> str:
-        return "${" if match[0] == "$${" else _value(match, environ, report, path)
+        return "${" if match[0] == "$${" else _value(match, environ, report)
 
     replaced = _REFERENCE.sub(value, text)
     return Reference(replaced, found[0][0] == text) if found else replaced
 
 
-def _value(match: re.Match[str], environ: Mapping[str, str], report: Callable[[str], None], path: Path) -> str:
+def _value(match: re.Match[str], environ: Mapping[str, str], report: Callable[[str], None]) -> str:
     if not match["end"]:
         report(f"`{match[0]}` has no `}}`; write `$${{` for a literal `${{`")
         return ""
     scheme, _, rest = match["body"].partition(":")
     if scheme == "secret":
-        report(f"secrets are not supported yet by `{_dotted(path)}`")
+        report(
+            f"`{match[0]}` cannot be used here: a secret is all of its option's text, and is written"
+            " `${secret:env:NAME}` or `${secret:file:PATH}`"
+        )
         return ""
     name, has_default, default = rest.partition(":-")
     if scheme != "env" or not _NAME.fullmatch(name):

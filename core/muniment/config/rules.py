@@ -19,6 +19,7 @@ def broken_rules(plan: Plan, data: Mapping[str, Any]) -> Broken:
     yield from _sink_names_differ(plan, data)
     yield from _snapshots_end(plan)
     yield from _altering_says_what_a_new_plan_does(plan, data)
+    yield from _sinks_promise_enough(plan, data)
 
 
 def _has_sources_and_sinks(data: Mapping[str, Any]) -> Broken:
@@ -67,6 +68,18 @@ def _altering_says_what_a_new_plan_does(plan: Plan, data: Mapping[str, Any]) -> 
                 f"sink `{sink.name}` gets conversations that transform `{altering[0].type}` alters: say what"
                 " happens to stored ones when the transforms change, `on_plan_change: keep`, `new_version`"
                 " or `rewrite`",
+            )
+
+
+def _sinks_promise_enough(plan: Plan, data: Mapping[str, Any]) -> Broken:
+    for sink in plan.sinks:
+        path = _sink_path(sink)
+        promised = sink.step.component.guarantee
+        if data["sinks"][path[1]].get("guarantee") == "effectively_once" and promised != "effectively once":
+            yield (
+                (*path, "guarantee"),
+                f"sink `{sink.name}` does not promise `effectively_once` with these options, but: {promised}; change"
+                " them, or take `guarantee: at_least_once`",
             )
 
 

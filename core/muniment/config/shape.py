@@ -7,9 +7,10 @@ import attrs
 from attrs import frozen
 
 from muniment.options import option
-from muniment.plan import OnPlanChange, SinkPath
+from muniment.plan import OnFailure, OnPlanChange
 
-_DEFAULTS = {a.name: a.default for a in attrs.fields(SinkPath)}
+Guarantee = Literal["effectively_once", "at_least_once"]
+_POSITIVE = attrs.validators.optional(attrs.validators.gt(0))
 
 
 @frozen(kw_only=True)
@@ -31,15 +32,11 @@ class PipelineKeys:
 
 @frozen(kw_only=True)
 class UnitKeys:
-    """When a unit ends: whatever comes first."""
+    """When a unit ends: whatever comes first.  By default what the sink prefers, as `muniment plan` prints."""
 
-    max_records: int = option(
-        "Conversations.",
-        default=_DEFAULTS["max_unit_records"],
-        validator=attrs.validators.gt(0),
-    )
-    max_bytes: int = option("Bytes.", default=_DEFAULTS["max_unit_bytes"], validator=attrs.validators.gt(0))
-    max_seconds: float = option("Seconds.", default=_DEFAULTS["max_unit_seconds"], validator=attrs.validators.gt(0))
+    max_records: int | None = option("Conversations.", default=None, validator=_POSITIVE)
+    max_bytes: int | None = option("Bytes that were read.", default=None, validator=_POSITIVE)
+    max_seconds: float | None = option("Seconds.", default=None, validator=_POSITIVE)
 
 
 @frozen(kw_only=True)
@@ -54,6 +51,13 @@ class OwnSinkKeys:
         "What happens to stored conversations when only the plan changed.  Must be given where a transform"
         " alters content; otherwise keep.",
         default=None,
+    )
+    on_failure: OnFailure = option(
+        "What the other sinks do when this one fails for good: stop with it, or continue and leave it to the next run.",
+        default="stop",
+    )
+    guarantee: Guarantee | None = option(
+        "The least that this sink must promise; a sink that promises less with its options is refused.", default=None
     )
     unit: UnitKeys = option("When what was written is committed.", factory=UnitKeys)
 

@@ -7,7 +7,10 @@ from muniment import names
 from muniment.errors import FatalError, InputError
 from muniment.model import Asset
 from muniment.objects import digest_of
-from muniment.storage import Storage
+from muniment.storage import Staged, Storage
+
+_HELD_BYTES = 8 * 2**20
+"""Where staged objects wait in memory: when so many bytes of copies do, they are published before their unit."""
 
 
 class AssetCopies:
@@ -18,7 +21,8 @@ class AssetCopies:
         self._storage = storage
         self._prefix = prefix
         self.open_asset = open_asset
-        self._staged: dict[str, str] = {}
+        self._staged: dict[str, Staged] = {}
+        self._held = 0
 
     def add(self, assets: Iterable[Asset]) -> str:
         """Stage those that the target lacks; return why it cannot be done, or nothing.
@@ -35,18 +39,24 @@ class AssetCopies:
             problem = self._stage(asset, name)
             if problem:
                 return problem
+        if self._held >= _HELD_BYTES and not self._storage.capabilities.reads_staged:
+            # A copy that no record names in the end does no harm: it is what its name says.
+            self._storage.sync()
+            self.publish()
+            self._storage.sync()
         return ""
 
     def publish(self) -> None:
         """Make the copies visible; they must be synced before, and their names after."""
         while self._staged:
-            name, token = next(iter(self._staged.items()))
-            self._storage.publish(token, name)
+            name, staged = next(iter(self._staged.items()))
+            self._storage.publish(staged.token, name)
             del self._staged[name]
+        self._held = 0
 
     def discard(self) -> None:
         while self._staged:
-            self._storage.delete(self._staged.popitem()[1])
+            self._staged.popitem()[1].discard()
 
     def take_missing(self) -> tuple[str, ...]:
         """Return the digests of the assets that were missing since the last call."""
@@ -65,7 +75,7 @@ class AssetCopies:
         staged = self._storage.stage(name)
         try:
             with source:
-                _, digest = digest_of(_Reading(source), staged.write)  # type: ignore[arg-type]
+                size, digest = digest_of(_Reading(source), staged.write)  # type: ignore[arg-type]
         except _UnreadableError as error:
             staged.discard()
             return f"asset `{asset.id}` cannot be read: {error}"
@@ -76,7 +86,8 @@ class AssetCopies:
             staged.discard()
             return f"asset `{asset.id}` is not what its digest says; the source changed while it was read"
         staged.close()
-        self._staged[name] = staged.token
+        self._held += size
+        self._staged[name] = staged
         return ""
 
 

@@ -92,6 +92,17 @@ def row(record: StoredRecord, *, supersedes: bool) -> list[JSON]:
     return [record.key, record.source_hash, record.updated_at, messages, supersedes]
 
 
+def part_id(run: str, unit: int, part: int) -> str:
+    """Return what stands for ``{part}`` in a name: no two parts of a target share it."""
+    return f"part-{unit:08}-{run}" + (f"-{part}" if part > 1 else "")
+
+
+def unit_of_part(name: str, run: str) -> int:
+    """Return the number of the unit of ``run`` that an object is a part of; 0 if it is none."""
+    found = re.search(rf"(?:^|[^0-9A-Za-z])part-([0-9]{{8,}})-{re.escape(run)}(?![0-9A-Za-z])", name)
+    return int(found[1]) if found else 0
+
+
 def name_of(number: int) -> str:
     return f"{PREFIX}{number:08}.json"
 

@@ -1,8 +1,9 @@
 """What does a worker make of records for an object sink?  Entries that the writer can skip one by one."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 from attrs import frozen
@@ -11,7 +12,9 @@ from muniment import names
 from muniment.components import AssetLinks, Format
 from muniment.model import Asset, Origin, Record
 from muniment.objects import SUFFIXES, Compression, compressed, document
+from muniment.sinks._object_key import KeyTemplate
 from muniment.state import StoredRecord
+from muniment.tables import TableFormat
 
 EARLIER = ".earlier-"
 _NAME_BYTES = names.MAX_BYTES - len(EARLIER) - 8
@@ -19,12 +22,27 @@ _NAME_BYTES = names.MAX_BYTES - len(EARLIER) - 8
 
 @frozen
 class Layout:
-    """How objects are laid out: ``assets`` is the prefix of asset names, with a slash at its end."""
+    """How objects are laid out.
+
+    ``assets`` is the prefix of asset names, with a slash at its end; ``key`` is the template of names,
+    empty for ``part-<number>-<run>`` and ``<title>-<digits>`` in the folder itself.
+    """
 
     format: str
     mode: str
     compression: Compression
     assets: str = "assets/"
+    key: str = ""
+
+    @property
+    def links(self) -> AssetLinks:
+        """What gives the URL of an asset relative to an object; empty for an asset whose bytes are missing."""
+        prefix = quote("../" * self.key.count("/") + self.assets)
+
+        def link(asset: Asset) -> str:
+            return prefix + names.asset_name(asset.sha256, asset.name, asset.mime_type) if asset.sha256 else ""
+
+        return link
 
 
 @frozen
@@ -33,7 +51,8 @@ class Entry:
 
     ``messages`` holds the first 4 bytes of the SHA-256 of each message id, ``updated_at`` is ISO
     8601 in UTC with microseconds, so that text compares as time does.  In a mirror ``piece`` is a
-    whole object, ``sha256`` its digest and ``name`` its name; elsewhere they are empty.
+    whole object, ``sha256`` its digest and ``name`` its name.  Elsewhere ``name`` is what the layout's
+    key comes to for it.  ``index`` is its place in the payload.
     """
 
     key: str
@@ -45,6 +64,7 @@ class Entry:
     sha256: str
     assets: tuple[Asset, ...]
     origin: Origin
+    index: int
 
     def message_set(self) -> frozenset[str]:
         """Return the message ids in the form of `StoredRecord.messages`."""
@@ -58,40 +78,55 @@ class Entry:
 
 @frozen
 class Payload:
-    """What `ObjectSink.encode` gives to `Writer.write`."""
+    """What `ObjectSink.encode` gives to `Writer.write`.
+
+    A `TableFormat` encodes all records at once into ``batch``, and the entries' pieces are empty.
+    """
 
     entries: tuple[Entry, ...]
+    batch: Any = None
+
+    def batch_of(self, entries: Sequence[Entry], form: Format) -> Any:
+        """Return what a part takes for some of the entries: their pieces, or the format's own batch."""
+        if not isinstance(form, TableFormat):
+            return [e.piece for e in entries]
+        return self.batch if len(entries) == len(self.entries) else form.select(self.batch, [e.index for e in entries])
 
 
-def encode(records: Iterable[Record], form: Format, layout: Layout) -> Payload:
+def encode(records: Sequence[Record], form: Format, layout: Layout) -> Payload:
     """Return the entries of ``records``, in their order."""
-    links = asset_links(layout.assets)
+    links = layout.links
+    name_of = _namer(form, layout)
+    if isinstance(form, TableFormat):
+        entries = tuple(_entry(r, b"", name_of(r), i) for i, r in enumerate(records))
+        return Payload(entries, form.encode_batch(records, links))
     if layout.mode != "mirror":
-        return Payload(tuple(_entry(r, form.encode(r, links)) for r in records))
-    suffix = form.suffix + SUFFIXES[layout.compression]
+        return Payload(tuple(_entry(r, form.encode(r, links), name_of(r), i) for i, r in enumerate(records)))
     return Payload(
         tuple(
             _entry(
                 r,
                 compressed(document(form, form.encode(r, links)), layout.compression),
-                names.slug(r.conversation.title, r.key, suffix, max_bytes=_NAME_BYTES),
+                name_of(r),
+                i,
+                is_object=True,
             )
-            for r in records
+            for i, r in enumerate(records)
         )
     )
 
 
-def asset_links(prefix: str) -> AssetLinks:
-    """Return what gives the relative URL of an asset; empty for one whose bytes are missing."""
-    quoted = quote(prefix)
+def _namer(form: Format, layout: Layout) -> Callable[[Record], str]:
+    if layout.key:
+        template = KeyTemplate(layout.key)
+        return lambda record: template.fill(record, layout.format)
+    if layout.mode == "mirror":
+        suffix = form.suffix + SUFFIXES[layout.compression]
+        return lambda record: names.slug(record.conversation.title, record.key, suffix, max_bytes=_NAME_BYTES)
+    return lambda record: ""
 
-    def link(asset: Asset) -> str:
-        return quoted + names.asset_name(asset.sha256, asset.name, asset.mime_type) if asset.sha256 else ""
 
-    return link
-
-
-def _entry(record: Record, piece: bytes, name: str = "") -> Entry:
+def _entry(record: Record, piece: bytes, name: str, index: int, *, is_object: bool = False) -> Entry:
     conversation = record.conversation
     sha256 = hashlib.sha256
     return Entry(
@@ -101,9 +136,10 @@ def _entry(record: Record, piece: bytes, name: str = "") -> Entry:
         b"".join([sha256(m.id.encode("utf-8", "surrogatepass")).digest()[:4] for m in conversation.messages]),
         piece,
         name,
-        hashlib.sha256(piece).hexdigest() if name else "",
+        hashlib.sha256(piece).hexdigest() if is_object else "",
         tuple(a for a in conversation.assets if a.sha256),
         record.origin,
+        index,
     )
 
 

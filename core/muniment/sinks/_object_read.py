@@ -1,14 +1,14 @@
 """How does what was stored come back, each conversation once, merged from its versions?"""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from muniment.components import Format
-from muniment.errors import FatalError, RecordError
+from muniment.errors import FatalError, RecordError, TransientError
 from muniment.merge import merge_records
 from muniment.model import Origin, Record
 from muniment.objects import decompressing
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink
 
 
-def read_back(sink: "ObjectSink", storage: Storage, state: State) -> Iterator[Record]:
-    """Yield every stored record.
+def read_back(sink: "ObjectSink", storage: Storage, state: State, skip: Set[str] = frozenset()) -> Iterator[Record]:
+    """Yield every stored record, but those of objects in ``skip``.
 
     Memory holds 8 bytes of each key's hash, and those conversations of which some versions were
     read and some were not.
@@ -32,7 +32,9 @@ def read_back(sink: "ObjectSink", storage: Storage, state: State) -> Iterator[Re
     """
     if not sink.make_format().reads_back:
         raise NotImplementedError(f"format `{sink.layout.format}` cannot be read back")
-    return _read_mirror(sink, storage, state) if sink.layout.mode == "mirror" else _read_parts(sink, storage)
+    if sink.layout.mode == "mirror":
+        return _read_mirror(sink, storage, state, skip)
+    return _read_parts(sink, storage, skip)
 
 
 def read_object(storage: Storage, form: Format, name: str) -> Iterator[Record]:
@@ -40,13 +42,14 @@ def read_object(storage: Storage, form: Format, name: str) -> Iterator[Record]:
 
     Raises:
         FatalError: it is missing or damaged.
+        TransientError: the storage cannot be reached.
     """
     try:
         with storage.open(name) as raw, closing(decompressing(raw, name)) as stream:
             yield from form.decode(stream, Origin(name, name))
     except FileNotFoundError as error:
         raise FatalError(f"`{name}` is missing; restore it from a copy") from error
-    except FatalError:
+    except (FatalError, TransientError):
         raise
     except Exception as error:
         reason = error.reason if isinstance(error, RecordError) else type(error).__name__
@@ -83,18 +86,21 @@ class _Versions:
 
 @define
 class _Index:
+    skip: Set[str]
     seen: set[int] = field(factory=set)
     several: dict[int, _Versions] = field(factory=dict)
 
 
-def _read_parts(sink: "ObjectSink", storage: Storage) -> Iterator[Record]:
-    index = _index(storage)
+def _read_parts(sink: "ObjectSink", storage: Storage, skip: Set[str]) -> Iterator[Record]:
+    index = _index(storage, skip)
     counts = {key: v.count for key, v in index.several.items() if v.count > 1}
 
     def records() -> Iterator[Record]:
         for manifest in manifests.load_all(storage):
             form = sink.make_format(manifest.format, manifest.format_options)
             for made in manifest.objects:
+                if not made["records"] or made["name"] in index.skip:
+                    continue
                 for record in read_object(storage, form, made["name"]):
                     versions = index.several.get(digest(record.key))
                     if versions is None or manifest.number >= versions.first:
@@ -103,10 +109,14 @@ def _read_parts(sink: "ObjectSink", storage: Storage) -> Iterator[Record]:
     return merged_versions(records(), counts)
 
 
-def _index(storage: Storage) -> _Index:
-    index = _Index()
+def _index(storage: Storage, skip: Set[str]) -> _Index:
+    index = _Index(skip)
+    removed: set[str] = set()
     for manifest in manifests.load_all(storage):
+        removed.update(manifest.removed)
         for made in manifest.objects:
+            if made["name"] in skip:
+                continue
             for key, _, _, _, supersedes in made["records"]:
                 number = digest(key)
                 if number not in index.seen:
@@ -117,10 +127,11 @@ def _index(storage: Storage) -> _Index:
                     index.several[number].count += 1
                 else:
                     index.several[number] = _Versions(count=2)
-    return index
+    # A part that a repair has replaced does not count; only a later manifest says so.
+    return index if removed <= skip else _index(storage, skip | removed)
 
 
-def _read_mirror(sink: "ObjectSink", storage: Storage, state: State) -> Iterator[Record]:
+def _read_mirror(sink: "ObjectSink", storage: Storage, state: State, skip: Set[str]) -> Iterator[Record]:
     current = (sink.layout.format, dict(sink.format_options))
     others = {
         made["name"]: (m.format, m.format_options) if (m.format, m.format_options) != current else None
@@ -128,7 +139,7 @@ def _read_mirror(sink: "ObjectSink", storage: Storage, state: State) -> Iterator
         for made in m.objects
     }
     for stored in state.records():
-        if stored.location:
+        if stored.location and stored.location not in skip:
             yield from read_object(
                 storage, sink.make_format(*(others.get(stored.location) or current)), stored.location
             )

@@ -10,11 +10,13 @@ from weakref import WeakValueDictionary
 from muniment.components import Checkpoint, Context, Fence, Orphan, Prepared, Receipt, Target, Unit, Writer
 from muniment.errors import FatalError
 from muniment.model import Record, Rejected
-from muniment.objects import Part
+from muniment.objects import ObjectStream, Part
 from muniment.sinks._object_assets import AssetCopies
-from muniment.sinks._object_payload import Payload
+from muniment.sinks._object_parts import begin_body
+from muniment.sinks._object_payload import Entry, Payload
 from muniment.sinks._object_read import digest, merged_versions, read_object
 from muniment.sinks._object_target import lock
+from muniment.tables import TableFormat, TablePart
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink
@@ -30,7 +32,8 @@ class SnapshotTarget(Target):
         self.sink = sink
         self.name = sink.snapshot_name()
         self._form = sink.make_format()
-        self._part: Part | None = None
+        self._body: Part | TablePart | None = None
+        self._stream: ObjectStream | None = None
         self._assets: AssetCopies | None = None
         self._seen: set[bytes] = set()
         self._published = self._done = False
@@ -58,7 +61,7 @@ class SnapshotTarget(Target):
         if self._assets is None:
             self._assets = AssetCopies(self.storage, self.sink.layout.assets, ctx.open_asset)
         self._assets.open_asset = ctx.open_asset
-        pieces: list[bytes] = []
+        new: list[Entry] = []
         added: list[bytes] = []
         rejected: list[Rejected] = []
         for entry in payload.entries:
@@ -68,36 +71,39 @@ class SnapshotTarget(Target):
             if entry.assets and (problem := self._assets.add(entry.assets)):
                 rejected.append(Rejected(entry.origin, "write", problem, entry.key))
                 continue
-            pieces.append(entry.piece)
+            new.append(entry)
             added.append(mark)
-        self._stream().add(pieces)
+        body, _ = self._begun()
+        if new:
+            body.add(payload.batch_of(new, self._form))
         self._seen.update(added)
-        return Receipt(len(pieces), len(payload.entries) - len(pieces) - len(rejected), tuple(rejected))
+        return Receipt(len(new), len(payload.entries) - len(new) - len(rejected), tuple(rejected))
 
     def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
         if self._done:
             return
-        part = self._stream()
-        part.close()
+        body, stream = self._begun()
+        body.close()
+        stream.close()
         self.storage.sync()
         if self._assets:
             self._assets.publish()
             self.storage.sync()
         if not self._published:
-            self.storage.publish(part.token, self.name)
+            self.storage.publish(stream.token, self.name)
             self._published = True
         self.storage.sync()
         self._done = True
 
     def abort(self, prepared: Sequence[Prepared]) -> None:
-        if self._part is not None and not self._published:
-            self._part.discard()
-            self._part = None
+        if self._stream is not None and not self._published:
+            self._stream.discard()
+            self._stream = self._body = None
         if self._assets is not None:
             self._assets.discard()
 
     def orphans(self) -> Iterator[Orphan]:
-        own = self._part.token if self._part else ""
+        own = self._stream.token if self._stream else ""
         return (Orphan(s.name, s.size) for s in self.storage.staged() if s.name != own)
 
     def read_back(self) -> Iterator[Record]:
@@ -119,10 +125,12 @@ class SnapshotTarget(Target):
             if self._lock:
                 self._lock.release()
 
-    def _stream(self) -> Part:
-        if self._part is None:
-            self._part = Part(self.storage.stage(self.name), self._form, self.sink.wrappers())
-        return self._part
+    def _begun(self) -> tuple[Part | TablePart, ObjectStream]:
+        if self._body is None or self._stream is None:
+            self._stream = ObjectStream(self.storage.stage(self.name), self.sink.wrappers())
+            table = self._form.table_names[0] if isinstance(self._form, TableFormat) else ""
+            self._body = begin_body(self._form, {table: self._stream})
+        return self._body, self._stream
 
 
 class SnapshotWriter(Writer):

@@ -1,27 +1,29 @@
 """How does a staged unit become part of the archive?  Objects, then their manifest, then the state."""
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from muniment.components import Checkpoint, Context, Counts, Fence, Orphan, Prepared, Target
+from muniment.components import Checkpoint, Context, Counts, Damage, Fence, Orphan, Prepared, Target
 from muniment.errors import ConfigError, FatalError, TargetBusyError
 from muniment.local_storage import make_folder
 from muniment.lock import TargetLock
-from muniment.model import JSON, Record
+from muniment.model import JSON, Asset, Record
+from muniment.names import asset_name
+from muniment.objects import digest_of
+from muniment.retry import retry
 from muniment.sinks import _object_manifest as manifests
+from muniment.sinks._object_latest import refresh
+from muniment.sinks._object_payload import EARLIER
 from muniment.sinks._object_read import read_back
+from muniment.sinks._object_repair import damages
 from muniment.sinks._object_state import Chain, add, open_state, storing
 from muniment.state import State
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink
-
-
-PART_NAME = re.compile(r"part-([0-9]{8,})-([^./]+)\.")
 
 
 class ObjectTarget(Target):
@@ -39,7 +41,9 @@ class ObjectTarget(Target):
         self._chain = Chain()
         self._run = ""
         self._last_unit = 0
+        self._tokens: set[str] = set()
         self._owed: dict[str, dict[str, Any]] = {}
+        self._replaced: tuple[str, ...] = ()
         path = sink.lock_path(ctx)
         self._lock = lock(path)
         self.storage = sink.storage()
@@ -64,28 +68,50 @@ class ObjectTarget(Target):
 
     def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
         for one in prepared:
-            if (one.unit.run, one.unit.number) > (self._run, self._last_unit) or one.unit.run != self._run:
+            if one.unit.run != self._run or one.unit.number > self._last_unit:
                 self._commit(one)
                 self._run, self._last_unit = one.unit.run, one.unit.number
+                self._tokens = {made["token"] for made in one.objects if "token" in made}
+            else:
+                # The unit is stored already; what another attempt at it has staged is not needed.
+                self._drop([made for made in one.objects if made.get("token") not in self._tokens])
 
     def abort(self, prepared: Sequence[Prepared]) -> None:
         for one in prepared:
-            for made in one.objects:
-                if "token" in made:
-                    self.storage.delete(made["token"])
+            self._drop(one.objects)
 
     def orphans(self) -> Iterator[Orphan]:
         for stored in self.storage.staged():
             yield Orphan(stored.name, stored.size)
         named = {o["name"] for m in manifests.load_all(self.storage) for o in m.objects}
-        for stored in self.storage.list("part-"):
-            if stored.name not in named:
-                yield Orphan(stored.name, stored.size)
+        for prefix in self.sink.part_prefixes():
+            for stored in self.storage.list(prefix):
+                if "part-" in stored.name and stored.name not in named:
+                    yield Orphan(stored.name, stored.size)
 
     def read_back(self) -> Iterator[Record]:
         return read_back(self.sink, self.storage, self.state)
 
+    def survey(self, damaged: Callable[[Damage], None]) -> Iterator[Record]:
+        found = list(damages(self.storage))
+        for damage in found:
+            damaged(damage)
+        yield from read_back(self.sink, self.storage, self.state, {d.where for d in found})
+
+    def open_asset(self, asset: Asset) -> BinaryIO:
+        return self.storage.open(self.layout.assets + asset_name(asset.sha256 or "", asset.name, asset.mime_type))
+
+    def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
+        with storing(self._state_path), self.state.transaction():
+            self.state.forget(missing, missing=True)
+            self.state.forget(short, missing=False)
+        if self.layout.mode == "append":
+            # In a mirror the new object takes the name of the old one.
+            self._replaced = tuple(d.where for d in replaced)
+
     def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
+        if self.sink.latest:
+            retry(lambda: refresh(self.sink, self.storage, self.state, self._chain.number))
         with storing(self._state_path), self.state.transaction():
             self.state.begin_run(run, self.ctx.pipeline, self.ctx.path)
             self.state.end_run(run, exit_code, counts)
@@ -116,15 +142,20 @@ class ObjectTarget(Target):
         manifest = self._manifest(prepared)
         data = manifest.to_json()
         staged = self.storage.stage(manifests.name_of(manifest.number))
-        staged.write(data)
-        staged.close()
-        self._owed[staged.token] = {}
-        for one in made:
-            self._publish(one)
-        self.storage.sync()
-        self._publish_manifest(manifest.number, staged.token, data)
+        try:
+            staged.write(data)
+            staged.close()
+            for one in made:
+                self._publish(one)
+            # Everything that the manifest names is there for good before the manifest is.
+            self.storage.sync()
+            self._publish_manifest(manifest.number, staged.token, data)
+        except BaseException:
+            staged.discard()
+            raise
         self.storage.sync()
         self._owed.clear()
+        self._replaced = ()
         self._chain = Chain(manifest.number, hashlib.sha256(data).hexdigest())
         for name in manifest.removed:
             self.storage.delete(name)
@@ -137,11 +168,21 @@ class ObjectTarget(Target):
         try:
             self.storage.publish(made["token"], made["name"], if_absent=made["if_absent"])
         except FileExistsError:
-            # The earlier version that a killed attempt has kept already: the first copy is the true one.
-            if made["records"]:
+            # A copy of an earlier version that a killed attempt has kept already: the first is the true one.
+            # A part is ours if an earlier call has published it and its answer was lost.
+            if EARLIER not in made["name"] and not self._is_ours(made):
                 raise TargetBusyError(self._taken(made["name"])) from None
             self.storage.delete(made["token"])
         self._owed[made["token"]] = {**made, "published": True}
+
+    def _drop(self, objects: Iterable[dict[str, Any]]) -> None:
+        for made in objects:
+            if "token" in made:
+                self.storage.delete(made["token"])
+
+    def _is_ours(self, made: dict[str, Any]) -> bool:
+        with self.storage.open(made["name"]) as stream:
+            return digest_of(stream) == (made["size"], made["sha256"])
 
     def _publish_manifest(self, number: int, token: str, data: bytes) -> None:
         name = manifests.name_of(number)
@@ -168,7 +209,7 @@ class ObjectTarget(Target):
             sink=self.ctx.path,
             format_options=self.sink.format_options,
             objects=tuple({k: o[k] for k in kept} for o in objects if "token" in o),
-            removed=tuple(n for o in objects for n in o.get("removed", ())),
+            removed=(*(n for o in objects for n in o.get("removed", ())), *self._replaced),
             missing_assets=tuple(n for o in objects for n in o.get("missing_assets", ())),
             previous=self._chain.digest,
         )
@@ -180,6 +221,10 @@ class ObjectTarget(Target):
             raise ConfigError(
                 f"{self.ctx.path}: this storage cannot {lack}, which `mode: {self.layout.mode}` needs;"
                 " use `mode: snapshot`"
+            )
+        if self.sink.latest and not can.replaces:
+            raise ConfigError(
+                f"{self.ctx.path}: this storage cannot replace an object, which `latest: true` needs; leave it out"
             )
 
     def _taken(self, name: str) -> str:
@@ -214,8 +259,7 @@ class ObjectTarget(Target):
         for manifest in manifests.load_all(self.storage):
             last[manifest.unit.run] = manifest.unit.number
         for orphan in list(self.orphans()):
-            found = PART_NAME.match(orphan.where)
-            if found and found[2] == runs[-1]["run"] and int(found[1]) > last[found[2]]:
+            if manifests.unit_of_part(orphan.where, runs[-1]["run"]) > last[runs[-1]["run"]]:
                 self.storage.delete(orphan.where)
 
 

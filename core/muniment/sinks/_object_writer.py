@@ -1,24 +1,34 @@
-"""How are a unit's records staged: as one part, or as one object per conversation?"""
+"""How are a unit's records staged: in parts, or as one object per conversation?"""
 
 import hashlib
 import io
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
 
 from muniment import names
 from muniment.canonical import to_json
 from muniment.components import Context, Prepared, Receipt, Unit, Writer
 from muniment.merge import merge_records
 from muniment.model import Origin, Record, Rejected
-from muniment.objects import SUFFIXES, Part, compressed, decompressing, document
+from muniment.objects import MEGABYTES, SUFFIXES, ObjectStream, compressed, decompressing, document
 from muniment.sinks._object_assets import AssetCopies
 from muniment.sinks._object_fate import Fate, decide, joined
-from muniment.sinks._object_manifest import row
-from muniment.sinks._object_payload import EARLIER, Entry, Payload, asset_links
+from muniment.sinks._object_manifest import part_id, row
+from muniment.sinks._object_parts import PartLimits, Parts, PieceParts
+from muniment.sinks._object_payload import EARLIER, Entry, Payload
+from muniment.sinks._object_retry import retried_here
+from muniment.sinks._object_tables import TableParts
 from muniment.state import State, StoredRecord
+from muniment.storage import Staged
+from muniment.tables import TableFormat
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink
+
+_COMPRESSORS_MB = 64
 
 
 class ObjectWriter(Writer):
@@ -39,12 +49,13 @@ class ObjectWriter(Writer):
         path = sink.state_path(ctx)
         self._state = State.open(path, read_only=True) if path.exists() else None
         self._unit: dict[str, StoredRecord] = {}
+        self._number = ctx.first_unit
 
     def write(self, payload: Payload) -> Receipt:
         known = self._state.find([e.key for e in payload.entries]) if self._state else {}
         known.update((e.key, self._unit[e.key]) for e in payload.entries if e.key in self._unit)
-        # The assets come first, since only they can fail for the moment: a second attempt at the
-        # payload finds none of its records stored.
+        # The assets come first: when they fail for the moment, a second attempt at the payload finds
+        # none of its records stored.  Everything behind them is tried again here.
         refused = self._copy_assets(payload, known)
         stored = unchanged = 0
         rejected: list[Rejected] = []
@@ -55,21 +66,23 @@ class ObjectWriter(Writer):
                 unchanged += 1
             elif id(entry) in refused:
                 rejected.append(Rejected(entry.origin, "write", refused[id(entry)], entry.key))
-            elif self._store(entry, before, fate):
+            elif retried_here(partial(self._store, entry, before, fate)):
                 stored += 1
             else:
                 unchanged += 1
         return Receipt(stored, unchanged, tuple(rejected))
 
     def seal(self, unit: Unit) -> Prepared:
-        objects = self._end(unit)
-        self.storage.sync()
+        ended = self._end()
+        retried_here(self.storage.sync)
+        objects = [{**made, "token": staged.token} if staged else made for staged, made in ended]
         if self._assets:
-            self._assets.publish()
-            self.storage.sync()
+            retried_here(self._assets.publish)
+            retried_here(self.storage.sync)
         if missing := self._assets.take_missing():
             objects.append({"missing_assets": list(missing)})
         self._unit.clear()
+        self._number = unit.number + 1
         return Prepared(unit, tuple(objects))
 
     def close(self) -> None:
@@ -83,11 +96,11 @@ class ObjectWriter(Writer):
 
     @abstractmethod
     def _store(self, entry: Entry, before: StoredRecord | None, fate: Fate) -> bool:
-        """Stage an entry; False if it turns out to be stored already."""
+        """Stage an entry; False if it turns out to be stored already.  Failing for the moment, it has no effect."""
 
     @abstractmethod
-    def _end(self, unit: Unit) -> list[dict[str, Any]]:
-        """Close what is staged and return it as the objects of a `Prepared`."""
+    def _end(self) -> list[tuple[ObjectStream | Staged | None, dict[str, Any]]]:
+        """Close what is staged and return it with the objects of a `Prepared`, which lack their tokens."""
 
     @abstractmethod
     def _discard(self) -> None:
@@ -95,11 +108,6 @@ class ObjectWriter(Writer):
 
     def _fate(self, entry: Entry, before: StoredRecord | None) -> Fate:
         return decide(entry, before, self.ctx.plan_hash, self.ctx.on_plan_change)
-
-    def _joined(self, entry: Entry, before: StoredRecord | None, fate: Fate, location: str) -> StoredRecord:
-        record = joined(entry, before, fate, self.ctx.plan_hash, location, self.ctx.run)
-        self._unit[entry.key] = record
-        return record
 
     def _copy_assets(self, payload: Payload, known: dict[str, StoredRecord]) -> dict[int, str]:
         refused = {}
@@ -112,35 +120,52 @@ class ObjectWriter(Writer):
 
 
 class AppendWriter(ObjectWriter):
-    """A unit is one immutable part; a conversation that changed is appended again."""
+    """A unit is immutable parts, one per key; a conversation that changed is appended again."""
 
     def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
         super().__init__(sink, ctx)
-        self._part: Part | None = None
-        self._rows: list[list[Any]] = []
+        self._taken: dict[str, list[tuple[Entry, list[Any]]]] = {}
+        kind = TableParts if isinstance(self.form, TableFormat) else PieceParts
+        self._parts: Parts = kind(
+            self.storage, self.form, self.wrappers, self._name, sink.part or PartLimits(), self._max_open()
+        )
+
+    def write(self, payload: Payload) -> Receipt:
+        receipt = super().write(payload)
+        taken, self._taken = self._taken, {}
+        if taken:
+            self._parts.add(payload, taken)
+        return receipt
 
     def _store(self, entry: Entry, before: StoredRecord | None, fate: Fate) -> bool:
-        if self._part is None:
-            staged = self.storage.stage(f"part-{self.ctx.run}{self.suffix}")
-            self._part = Part(staged, self.form, self.wrappers)
-        self._part.add([entry.piece])
-        self._rows.append(row(self._joined(entry, before, fate, ""), supersedes=fate is Fate.OTHER_PLAN))
+        record = joined(entry, before, fate, self.ctx.plan_hash, "", self.ctx.run)
+        self._unit[entry.key] = record
+        self._taken.setdefault(entry.name, []).append((entry, row(record, supersedes=fate is Fate.OTHER_PLAN)))
         return True
 
-    def _end(self, unit: Unit) -> list[dict[str, Any]]:
-        part, rows = self._part, self._rows
-        if part is None:
-            return []
-        part.close()
-        self._part, self._rows = None, []
-        name = f"part-{unit.number:08}-{unit.run}{self.suffix}"
-        made = {"name": name, "size": part.size, "sha256": part.sha256, "records": rows}
-        return [{**made, "token": part.token, "if_absent": True}]
+    def _end(self) -> list[tuple[ObjectStream | Staged | None, dict[str, Any]]]:
+        return [(ended.stream, ended.made) for ended in self._parts.end()]
 
     def _discard(self) -> None:
-        if self._part is not None:
-            self._part.discard()
-            self._part = None
+        self._parts.discard()
+
+    def _name(self, key: str, part: int, table: str) -> str:
+        name = part_id(self.ctx.run, self._number, part)
+        return key.replace("{part}", name).replace("{table}", table) if key else f"{name}{self.suffix}"
+
+    def _max_open(self) -> int:
+        tables = len(self.form.table_names) if isinstance(self.form, TableFormat) else 1
+        memory = MEGABYTES[self.layout.compression]
+        return max(1, min(self.storage.capabilities.max_open // tables, _COMPRESSORS_MB // memory if memory else 64))
+
+
+@frozen
+class _Object:
+    """A staged object of a mirror; ``data`` is what it holds, kept where the storage cannot open it yet."""
+
+    staged: Staged
+    made: dict[str, Any]
+    data: bytes
 
 
 class MirrorWriter(ObjectWriter):
@@ -152,7 +177,7 @@ class MirrorWriter(ObjectWriter):
 
     def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
         super().__init__(sink, ctx)
-        self._objects: dict[str, dict[str, Any]] = {}
+        self._objects: dict[str, _Object] = {}
         self._removed: dict[str, None] = {}
         self._earlier: dict[str, list[str]] | None = None
 
@@ -173,20 +198,23 @@ class MirrorWriter(ObjectWriter):
                 self._removed.update(dict.fromkeys(self._earlier_of(name)))
             if name != before.location:
                 self._removed[before.location] = None
-        record = self._joined(entry, before, fate, name)
+        record = joined(entry, before, fate, self.ctx.plan_hash, name, self.ctx.run)
         digest = entry.sha256 if piece is entry.piece else hashlib.sha256(piece).hexdigest()
         self._stage(name, piece, digest, [row(record, supersedes=fate is Fate.OTHER_PLAN)])
+        self._unit[entry.key] = record
         return True
 
-    def _end(self, unit: Unit) -> list[dict[str, Any]]:
-        objects = list(self._objects.values())
+    def _end(self) -> list[tuple[ObjectStream | Staged | None, dict[str, Any]]]:
+        ended: list[tuple[ObjectStream | Staged | None, dict[str, Any]]] = [
+            (o.staged, o.made) for o in self._objects.values()
+        ]
         removed = [name for name in self._removed if name not in self._objects]
         self._objects, self._removed = {}, {}
-        return [*objects, {"removed": removed}] if removed else objects
+        return [*ended, (None, {"removed": removed})] if removed else ended
 
     def _discard(self) -> None:
         while self._objects:
-            self.storage.delete(self._objects.popitem()[1]["token"])
+            self._objects.popitem()[1].staged.discard()
 
     def _stage(self, name: str, data: bytes, sha256: str, rows: list[list[Any]], *, if_absent: bool = False) -> None:
         staged = self.storage.stage(name)
@@ -197,10 +225,10 @@ class MirrorWriter(ObjectWriter):
             staged.discard()
             raise
         replaced = self._objects.get(name)
-        made = {"name": name, "size": len(data), "sha256": sha256, "records": rows}
-        self._objects[name] = {**made, "token": staged.token, "if_absent": if_absent}
+        made = {"name": name, "size": len(data), "sha256": sha256, "records": rows, "if_absent": if_absent}
+        self._objects[name] = _Object(staged, made, b"" if self.storage.capabilities.reads_staged else data)
         if replaced is not None:
-            self.storage.delete(replaced["token"])
+            replaced.staged.discard()
 
     # --- versions ---------------------------------------------------------------------------
 
@@ -218,7 +246,7 @@ class MirrorWriter(ObjectWriter):
             return entry.piece
         if merged is old or _same(merged, old):
             return None
-        piece = self.form.encode(merged, asset_links(self.layout.assets))
+        piece = self.form.encode(merged, self.layout.links)
         return compressed(document(self.form, piece), self.layout.compression)
 
     def _keep_earlier(self, before: StoredRecord) -> None:
@@ -232,9 +260,11 @@ class MirrorWriter(ObjectWriter):
 
     def _read(self, location: str) -> bytes | None:
         """Return what stands at a name, or will when this unit is committed; None if it is gone."""
-        staged = self._objects.get(location)
+        waiting = self._objects.get(location)
+        if waiting and waiting.data:
+            return waiting.data
         try:
-            with self.storage.open(staged["token"] if staged else location) as stream:
+            with self.storage.open(waiting.staged.token if waiting else location) as stream:
                 return stream.read()
         except FileNotFoundError:
             return None
@@ -244,7 +274,7 @@ class MirrorWriter(ObjectWriter):
             self._earlier = {}
             for stored in self.storage.list():
                 stem, mark, _ = stored.name.partition(EARLIER)
-                if mark and "/" not in stem:
+                if mark:
                     self._earlier.setdefault(stem, []).append(stored.name)
         return self._earlier.get(names.stem(name), [])
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import frozen
 
@@ -38,7 +38,9 @@ class BatchSink(Sink):
     the last commit is sent again when a run is killed.  What was committed is not sent again.
     """
 
-    guarantee: ClassVar[str] = "at least once"
+    @property
+    def guarantee(self) -> str:
+        return "at least once"
 
     def connect(self) -> AbstractContextManager[Any]:
         """Return a context manager that gives the client."""

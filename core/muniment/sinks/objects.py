@@ -5,23 +5,26 @@ parts, one per unit.  `mirror` keeps one object per conversation and replaces it
 one object whole and swaps it in at the end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from attrs import frozen
 
-from muniment.components import Batch, Context, Format, Known, Sink, Target, Writer
+from muniment.components import Batch, Context, Format, Known, Sink, Target, UnitBounds, Writer
 from muniment.errors import ConfigError
-from muniment.objects import Compression, Wrapper, compressing
+from muniment.objects import SUFFIXES, Compression, Wrapper, compressing, compression_of
 from muniment.options import option
+from muniment.sinks._object_key import KeyTemplate, problems
+from muniment.sinks._object_parts import PartLimits
 from muniment.sinks._object_payload import Layout, Payload, encode
 from muniment.sinks.known import StateKnown
 from muniment.state import State
 from muniment.storage import Storage
+from muniment.tables import TableFormat
 
-__all__ = ["Layout", "Mode", "ObjectSink", "Payload"]
+__all__ = ["Layout", "Mode", "ObjectSink", "PartLimits", "Payload"]
 
 Mode = Literal["append", "mirror", "snapshot"]
 
@@ -46,7 +49,30 @@ class ObjectSink(Sink):
         example="append",
     )
     compression: Compression | None = option(
-        "How objects are compressed.", default=None, identity=False, example="zstd"
+        "How objects are compressed.  Default: as the ending of `key` says.",
+        default=None,
+        identity=False,
+        example="zstd",
+    )
+    key: str | None = option(
+        "How objects are named: literal text with `{source}`, `{account}`, `{year}`, `{month}`, `{day}`,"
+        " `{year_month}` and `{format}`, dates of when a conversation began (UTC; `undated` without one); `{part}`"
+        " for parts, `{table}` for tables, `{title}` and `{id}` in a mirror.",
+        default=None,
+        identity=False,
+        example="chats/{source}/{year}/{part}.jsonl.zst",
+    )
+    part: PartLimits | None = option(
+        "When a part ends before its unit does: `max_bytes`, `max_records`.",
+        default=None,
+        identity=False,
+        example={"max_bytes": 100_000_000},
+    )
+    latest: bool = option(
+        "Write `latest`, which holds each conversation once, merged from its versions, at the end of each run that"
+        " stored something.",
+        default=False,
+        identity=False,
     )
 
     # --- what a subclass says ---------------------------------------------------------------
@@ -74,7 +100,15 @@ class ObjectSink(Sink):
     def layout(self) -> Layout:
         """The options with their defaults filled in."""
         name = self.format or "jsonl"
-        return Layout(name, self.mode or self.default_mode(name), self.compression or "none")
+        mode = self.mode or self.default_mode(name)
+        compression = self.compression or compression_of(self.key or "")
+        return Layout(name, mode, compression, key="" if mode == "snapshot" else self.key_of(name))
+
+    def key_of(self, format_name: str) -> str:
+        """Return the template of names: the option, or what a format of tables says; empty without either."""
+        form = self.format_class(format_name)
+        default = form.default_key + form.suffix if issubclass(form, TableFormat) else ""
+        return self.key or default
 
     def default_mode(self, format_name: str) -> str:
         """Return the mode without the option: what the format says, else ``append``."""
@@ -83,15 +117,48 @@ class ObjectSink(Sink):
 
     def wrappers(self) -> list[Wrapper]:
         """Return what is put round each part's stream, the innermost to the data first."""
-        return [compressing(self.layout.compression)]
+        # Of many parts at once none gets a thread.
+        return [compressing(self.layout.compression, threaded=not self.layout.key)]
+
+    def part_prefixes(self) -> tuple[str, ...]:
+        """Return what the names of parts begin with, one of these."""
+        key, form = self.layout.key, self.make_format()
+        if not key:
+            return ("part-",)
+        return KeyTemplate(key).prefixes(form.table_names if isinstance(form, TableFormat) else ())
 
     # --- what the engine calls --------------------------------------------------------------
 
+    @property
+    def unit(self) -> UnitBounds:  # type: ignore[override]
+        form = self.format_class(self.layout.format)
+        return form.unit if issubclass(form, TableFormat) else UnitBounds()
+
     def check(self) -> Iterable[str]:
+        layout = self.layout
         try:
-            self.make_format()
+            form = self.make_format()
         except (TypeError, ValueError) as error:
-            yield f"`format_options` do not fit format `{self.layout.format}`: {error}"
+            yield f"`format_options` do not fit format `{layout.format}`: {error}"
+            return
+        yield from form.check()
+        tables = form.table_names if isinstance(form, TableFormat) else ()
+        if tables:
+            yield from _wrong_for_tables(layout, tables)
+        if self.latest and layout.mode != "append":
+            yield "`latest` goes with `mode: append`; in the other modes each conversation is there once anyway"
+        elif self.latest and not form.reads_back:
+            yield f"`latest` needs a format that can be read back, which `{layout.format}` cannot with these options"
+        if layout.mode == "snapshot":
+            if self.key is not None or self.part is not None:
+                option_name = "part" if self.key is None else "key"
+                yield f"`{option_name}` does not go with `mode: snapshot`, which is one object"
+            return
+        if self.part is not None and layout.mode == "mirror":
+            yield "`part` does not go with `mode: mirror`, where each conversation is an object"
+        if layout.key:
+            ending = form.suffix + SUFFIXES[layout.compression]
+            yield from problems(layout.key, mode=layout.mode, ending=ending, tables=tables)
 
     def encode(self, batch: Batch) -> Payload:
         return encode(batch.records, self.make_format(), self.layout)
@@ -134,6 +201,19 @@ class ObjectSink(Sink):
         if name:
             return self.format_class(name)(**(options or {}))
         return self.format_class(self.layout.format)(**self.format_options)
+
+
+def _wrong_for_tables(layout: Layout, tables: Sequence[str]) -> Iterator[str]:
+    if layout.mode == "mirror":
+        yield f"format `{layout.format}` makes tables of many conversations; use `mode: append`"
+    elif layout.mode == "snapshot" and len(tables) > 1:
+        listed = ", ".join(f"`{t}`" for t in tables)
+        yield (
+            f"format `{layout.format}` makes several tables, which one file cannot hold; name a folder, or choose one"
+            f" table with `format_options`: {listed}"
+        )
+    if layout.compression != "none":
+        yield f"format `{layout.format}` compresses by itself; leave out `compression`"
 
 
 @cache

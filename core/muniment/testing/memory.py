@@ -19,7 +19,7 @@ def _nothing() -> None:
     return None
 
 
-@define
+@define(repr=False)
 class MemoryStore:
     """What outlives a run: the place that a memory sink stands for.
 
@@ -81,9 +81,16 @@ class MemoryUpsert(UpsertSink):
         connection.store.records.update(connection.records)
         for unit in connection.units:
             connection.store.checkpoints[unit.checkpoint.partition] = unit.checkpoint
+            if unit.read_whole:
+                # What did not come again is resolved.
+                for id_, entry in list(connection.store.quarantine.items()):
+                    if entry["partition"] == unit.checkpoint.partition and entry["run"] != unit.run:
+                        del connection.store.quarantine[id_]
             for r in unit.quarantined:
                 entry = {"partition": r.origin.partition, "start": r.origin.start, "stage": r.stage, "reason": r.reason}
-                connection.store.quarantine[f"{r.origin.partition}/{r.origin.start}/{r.stage}"] = entry
+                connection.store.quarantine[f"{r.origin.partition}/{r.origin.start}/{r.stage}"] = {
+                    **entry, "record": r.key, "run": unit.run,
+                }  # fmt: skip
         self.rollback(connection)
 
     def upsert(self, connection: _Transaction, rows: Batch) -> Receipt:

@@ -1,10 +1,10 @@
 """A storage in memory and a sink on it, with faults on demand."""
 
 import io
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
 
 from attrs import define, field, frozen
 
@@ -19,7 +19,7 @@ def _no_fault(step: str, name: str) -> None:
     return None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class MemoryPlace:
     """What outlives a session.
 
@@ -30,10 +30,25 @@ class MemoryPlace:
     objects: dict[str, bytes] = field(factory=dict)
     staged: dict[str, bytes] = field(factory=dict)
     before: Callable[[str, str], None] = _no_fault
-    _numbers: Iterator[int] = field(factory=itertools.count)
+    _number: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        _places[id(self)] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A place is where it is: its pickled copy is the place itself, and exists in no other process.
+        return _place_of, (id(self),)
 
     def next_token(self) -> str:
-        return f"staged-{next(self._numbers)}"
+        self._number += 1
+        return f"staged-{self._number}"
+
+
+_places: "WeakValueDictionary[int, MemoryPlace]" = WeakValueDictionary()
+
+
+def _place_of(number: int) -> MemoryPlace:
+    return _places[number]
 
 
 class MemoryStorage(Storage):

@@ -1,15 +1,19 @@
 """Records and a source of records, for tests."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
+import msgspec
 from attrs import field, frozen
 
 from muniment.canonical import source_hash, to_json
 from muniment.components import Chunk, Context, Idle, Partition, Position, Reader, Source
-from muniment.model import Conversation, Message, Origin, Raw, Record, Rejected, TextPart
+from muniment.model import Asset, Conversation, Message, Origin, Raw, Record, Rejected, TextPart
+
+TIME = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 def make_record(
@@ -21,38 +25,54 @@ def make_record(
     **fields: Any,
 ) -> Record:
     """Return a record whose messages hold ``texts`` in turn of user and assistant, a chain."""
-    time = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     messages = tuple(
         Message(
             id=f"m{i}",
             role=("user", "assistant")[i % 2],
             parent_id=f"m{i - 1}" if i else None,
             parts=(TextPart(text),),
-            created_at=time,
+            created_at=TIME,
         )
         for i, text in enumerate(texts)
     )
-    values: dict[str, Any] = {"title": title, "created_at": time, "updated_at": time, "messages": messages, **fields}
-    conversation = Conversation(id=id, source="test", **values)
+    values: dict[str, Any] = {"title": title, "created_at": TIME, "updated_at": TIME, "messages": messages, **fields}
+    return record_of(Conversation(id=id, source="test", **values), raw=raw)
+
+
+def record_of(conversation: Conversation, *, raw: bool = True) -> Record:
+    """Return a conversation as a record, with small raw JSON unless told otherwise."""
     nodes = tuple(to_json({"id": m.id}) for m in conversation.messages)
     return Record(
         conversation=conversation,
         origin=Origin("test", "test"),
         source_hash=source_hash(conversation),
-        raw=Raw(to_json({"id": id}), nodes) if raw else None,
+        raw=Raw(to_json({"id": conversation.id}), nodes) if raw else None,
     )
+
+
+def changed(record: Record, **fields: Any) -> Record:
+    """Return a copy of a record as a source would give it whose conversation has these fields."""
+    conversation = msgspec.structs.replace(record.conversation, **fields)
+    return record_of(conversation, raw=record.raw is not None)
+
+
+def make_asset(data: bytes, id: str = "file-1", **fields: Any) -> Asset:  # noqa: A002 - the name of the field
+    """Return an asset whose bytes are ``data``; give them to a source by ``ListSource(assets=...)``."""
+    return Asset(id=id, size=len(data), sha256=hashlib.sha256(data).hexdigest(), **fields)
 
 
 @frozen(kw_only=True)
 class ListSource(Source):
     """A source that gives ``records`` (or what stands for them), ``chunk_records`` at a time.
 
-    One partition; its fingerprint is of the records.  ``fail_at`` raises an error before that record.
+    One partition; its fingerprint is of the records.  ``assets`` are bytes by the SHA-256 that a
+    record names them by.  ``fail_at`` raises an error before that record.
     """
 
     records: Sequence[Record | Rejected | Idle] = ()
     chunk_records: int = 1
     findings: tuple[str, ...] = ()
+    assets: Mapping[str, bytes] = field(factory=dict)
     fail_at: int | None = None
     error: type[Exception] = field(default=RuntimeError)
 
@@ -80,3 +100,9 @@ class _ListReader(Reader):
                 yield some[0]
             else:
                 yield Chunk(partition, 0, start + len(some), some, len(some))
+
+    def open_asset(self, asset: Asset) -> BinaryIO:
+        data = self._source.assets.get(asset.sha256 or "")
+        if data is None:
+            raise FileNotFoundError(asset.id)
+        return io.BytesIO(data)

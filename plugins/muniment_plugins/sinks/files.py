@@ -7,12 +7,14 @@ from attrs import frozen
 
 from muniment import Context, option
 from muniment.local_storage import LocalStorage
-from muniment.objects import SUFFIXES, Compression
+from muniment.objects import SUFFIXES, Compression, compression_of
 from muniment.sinks.objects import Layout, ObjectSink
 from muniment.storage import Storage
 
-_FORMATS = {".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".txt": "txt", ".md": "markdown"}
-_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+_FORMATS = {
+    ".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".txt": "txt", ".md": "markdown", ".parquet": "parquet",
+}  # fmt: skip
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".xz": "xz"}
 
 
 @frozen(kw_only=True)
@@ -31,7 +33,7 @@ class Files(ObjectSink):
         yield from super().check()
         said = _guess(self.path.name)[1]
         if self.layout.mode == "snapshot" and self.layout.compression != said:
-            ending = SUFFIXES[self.layout.compression] or "neither `.gz` nor `.zst`"
+            ending = SUFFIXES[self.layout.compression] or "none of `.gz`, `.zst` and `.xz`"
             yield f"`path` must end in {ending} with `compression: {self.layout.compression}`"
 
     @property
@@ -39,9 +41,9 @@ class Files(ObjectSink):
         guessed_format, guessed_compression = _guess(self.path.name)
         name = self.format or guessed_format or "jsonl"
         mode = self.mode or ("snapshot" if guessed_format else self.default_mode(name))
-        compression = self.compression or guessed_compression
+        compression = self.compression or (compression_of(self.key) if self.key else guessed_compression)
         assets = f"{self._stem}-assets/" if mode == "snapshot" else "assets/"
-        return Layout(name, mode, compression, assets)
+        return Layout(name, mode, compression, assets, "" if mode == "snapshot" else self.key_of(name))
 
     def storage(self) -> Storage:
         path = self._absolute

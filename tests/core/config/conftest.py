@@ -13,6 +13,7 @@ from muniment import (
     Effect,
     Format,
     Record,
+    Secret,
     Sink,
     Source,
     Transform,
@@ -76,6 +77,12 @@ class Store(Sink):
     level: int = option("How hard.", default=1)
     low: int = option("Lower bound.", default=0)
     high: int = option("Upper bound.", default=9)
+    password: Secret | None = option("Password.", default=None, identity=False)
+    more: Mapping[str, Any] = option("More.", factory=dict)
+
+    @property
+    def guarantee(self) -> str:
+        return "effectively once" if self.level else "at least once"
 
     def check(self) -> Iterable[str]:
         if self.low > self.high:

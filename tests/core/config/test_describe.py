@@ -29,6 +29,7 @@ class TestDescribePlan:
                 "protocol": "staged",
                 "guarantee": "effectively once",
                 "on_plan_change": "keep",
+                "on_failure": "stop",
                 "plan_hash": plan.hash_of(plan.sinks[0]),
                 "transforms": [
                     {
@@ -51,6 +52,9 @@ class TestDescribePlan:
 
     def test_holds_no_option_values(self, plan_of: Callable[[str], Plan], registry: Registry) -> None:
         """They may be private."""
-        plan = plan_of("version: 1\nsource: {type: export, path: hunter2}\nsinks: [{type: store, path: hunter2}]")
+        plan = plan_of(
+            "version: 1\nsource: {type: export, path: hunter2}\n"
+            "sinks: [{type: store, path: hunter2, password: '${secret:env:hunter2}'}]"
+        )
 
         assert "hunter2" not in str(describe_plan(plan, registry))

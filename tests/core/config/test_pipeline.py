@@ -6,7 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from muniment import ConfigError, Engine
+from muniment import ConfigError, Engine, Secret
+from muniment.components import UnitBounds
 from muniment.config import load
 from muniment.engine.pool import Pool
 from muniment.plan import Plan
@@ -29,6 +30,9 @@ sinks:
     format: lines
     format_options: {indent: 2}
     on_plan_change: rewrite
+    on_failure: continue
+    guarantee: effectively_once
+    password: "${secret:env:STORE_PASSWORD}"
     unit: {max_records: 10, max_seconds: 5}
     transforms: [{type: skip, words: [secret]}]
   - {type: store, on_plan_change: keep}
@@ -57,7 +61,9 @@ class TestPlan:
         assert (first.name, first.step.type, first.step.path) == ("first", "store", "sinks[0]")
         assert [(t.type, t.path) for t in first.transforms] == [("skip", "sinks[0].transforms[0]")]
         assert (first.max_unit_records, first.max_unit_seconds, first.on_plan_change) == (10, 5.0, "rewrite")
-        assert (second.name, second.max_unit_records, second.max_unit_bytes) == ("store", 2000, 64 * 2**20)
+        assert first.step.component.password == Secret("env:STORE_PASSWORD")
+        assert (second.name, second.bounds) == ("store", UnitBounds(2000, 64 * 2**20, 30.0))
+        assert (first.bounds.max_bytes, first.on_failure, second.on_failure) == (64 * 2**20, "continue", "stop")
         assert plan.tests[0].input == {"user": "call ${home} 555"}
 
     def test_takes_paths_from_the_folder_of_the_file(self, plan_of: PlanOf) -> None:
@@ -155,6 +161,21 @@ class TestProblems:
             "                      ^"
         ]
 
+    def test_show_no_secret_that_was_written_out(self, plan_of: PlanOf) -> None:
+        """Not on the line of its own mistake, nor on that of another, nor inside a URL."""
+        text = (
+            "version: 1\nsource: {type: export, path: a}\nsinks:\n"
+            "  - {type: store, pth: x, password: hunter2, level: high}\n"
+            "  - {type: store, name: two, level: 'postgresql://me:hunter2@db/x'}\n"
+        )
+        with pytest.raises(ConfigError) as caught:
+            plan_of(text)
+
+        shown = [p.render() for p in caught.value.problems]
+        assert len(shown) == 4 and not any("hunter2" in one for one in shown)
+        assert "      - {type: store, pth: x, password: ***\n" in shown[0]
+        assert "postgresql://me:*******@db/x" in shown[3]
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [
@@ -192,7 +213,36 @@ class TestProblems:
             ),
             (
                 "version: 1\nsource: {type: export, path: a}\nsinks: [{type: store, path: '${secret:env:X}'}]",
-                ["3:29: secrets are not supported yet by `sinks[0].path`"],
+                ["3:29: option `path` of sink `store` takes no secret; write the value, or `${env:NAME}`"],
+            ),
+            (
+                "version: 1\nsource: {type: export, path: a}\nsinks:\n  - type: store\n    password: hunter2\n"
+                "    high: a\n    more: {a: '${secret:env:X}'}",
+                [
+                    "5:15: option `password` of sink `store` must name a secret: write `${secret:env:NAME}` or"
+                    " `${secret:file:PATH}`, not the value itself",
+                    "6:11: option `high` of sink `store` must be a whole number, not text",
+                    "7:15: option `more.a` of sink `store` takes no secret; write the value, or `${env:NAME}`",
+                ],
+            ),
+            (
+                "version: 1\nsource: {type: export, path: a}\nsinks: [{type: store, password: '${env:HOME}'}]",
+                [
+                    "3:33: option `password` of sink `store` must name a secret: write `${secret:env:NAME}` or"
+                    " `${secret:file:PATH}`, not a reference to `env`, whose value may be shown"
+                ],
+            ),
+            (
+                "version: 1\nsource: {type: export, path: a}\nsinks: [{type: store, password: '${env:NOT_SET}'}]",
+                [
+                    "3:33: the environment variable `NOT_SET` is not set; set it, or write `${env:NOT_SET:-default}`",
+                    "3:33: option `password` of sink `store` must name a secret: write `${secret:env:NAME}` or"
+                    " `${secret:file:PATH}`, not a reference to `env`, whose value may be shown",
+                ],
+            ),
+            (
+                "version: 1\nname: '${secret:env:X}'\nsource: {type: export, path: a}\nsinks: [{type: store}]",
+                ["2:7: key `name` takes no secret; write the value, or `${env:NAME}`"],
             ),
             (
                 "version: 1\nversion: 1\nsource: {type: export, path: a, path: b}\nsinks: [{type: store}]",
@@ -315,6 +365,24 @@ class TestRules:
         assert problems_of(plan_of, text) == [
             "4:5: sink `store` gets conversations that transform `mask` alters: say what happens to stored ones"
             " when the transforms change, `on_plan_change: keep`, `new_version` or `rewrite`"
+        ]
+
+    def test_a_sink_promises_what_is_asked_of_it(self, plan_of: PlanOf) -> None:
+        """What it computes from its options, not what it is called."""
+        text = """
+            version: 1
+            source: {type: export, path: a}
+            sinks:
+              - {type: store, level: 0, guarantee: effectively_once}
+              - {type: store, name: b, level: 0, guarantee: at_least_once}
+              - {type: store, name: c, guarantee: effectively_once}
+              - {type: store, name: d, guarantee: once}
+        """
+
+        assert problems_of(plan_of, text) == [
+            "4:40: sink `store` does not promise `effectively_once` with these options, but: at least once; change"
+            " them, or take `guarantee: at_least_once`",
+            "7:39: option `guarantee` of sink `store` must be one of `effectively_once`, `at_least_once`, not `once`",
         ]
 
 

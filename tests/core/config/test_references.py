@@ -4,10 +4,15 @@ from typing import Any
 
 import pytest
 
+from muniment import Secret
 from muniment.config.references import resolve
 from muniment.structure import Reference
 
 ENVIRON = {"A": "value", "EMPTY": "", "N": "5", "YAML": "x, y: [z]"}
+NO_SECRET = (
+    "cannot be used here: a secret is all of its option's text, and is written `${secret:env:NAME}` or"
+    " `${secret:file:PATH}`"
+)
 
 
 def resolved(data: Any) -> tuple[Any, list[tuple[Any, str]]]:
@@ -33,6 +38,14 @@ class TestResolve:
         """With a default where the variable is unset or empty; `$${` is the literal."""
         assert resolved(text) == (expected, [])
 
+    def test_keeps_secrets_as_references(self) -> None:
+        """They know the option that names them; nothing is read."""
+        value, said = resolved({"sinks": [{"key": "${secret:env:NONE}"}, "$${secret:env:A}"]})
+
+        assert value == {"sinks": [{"key": Secret("env:NONE")}, "${secret:env:A}"]}
+        assert value["sinks"][0]["key"].option == "sinks[0].key"
+        assert said == []
+
     def test_keeps_the_structure(self) -> None:
         """A value that looks like YAML stays one text, and keys are never touched."""
         assert resolved({"${env:A}": ["${env:YAML}", 5]}) == ({"${env:A}": ["x, y: [z]", 5]}, [])
@@ -51,7 +64,9 @@ class TestResolve:
         ("text", "said"),
         [
             ("${env:NONE}", "the environment variable `NONE` is not set; set it, or write `${env:NONE:-default}`"),
-            ("${secret:env:KEY}", "secrets are not supported yet by `sinks[0].key`"),
+            ("a ${secret:env:KEY}", f"`${{secret:env:KEY}}` {NO_SECRET}"),
+            ("${secret:KEY}", f"`${{secret:KEY}}` {NO_SECRET}"),
+            ("${secret:env:KEY:-x}", f"`${{secret:env:KEY:-x}}` {NO_SECRET}"),
             ("${env:A", "`${env:A` has no `}`; write `$${` for a literal `${`"),
             (
                 "${HOME}",

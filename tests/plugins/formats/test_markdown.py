@@ -234,6 +234,13 @@ class TestFrontMatter:
         assert front["title"] == "a\ufffd"
         assert "# a\ufffd" in rest
 
+    def test_json_with_lone_surrogates_stays_json(self):
+        """They stand as escapes, in a tool's arguments for one."""
+        message = Message(id="m", role="assistant", parts=(ToolCallPart("look", {"q": "a\ud83d"}),))
+        conversation = Conversation(id="c", source="s", messages=(message,))
+
+        assert '"q": "a\\ud83d"' in page(Record(conversation=conversation, origin=Origin("x", "p"), source_hash=""))
+
 
 class TestConfinement:
     """What the parser of another project makes of a page, whatever the messages say."""

@@ -98,6 +98,7 @@ SINKS = {
     "chats.json": lambda p: Files(path=p / "chats.json"),
     "chats.jsonl.zst": lambda p: Files(path=p / "chats.jsonl.zst"),
     "chats.json.gz": lambda p: Files(path=p / "chats.json.gz"),
+    "chats.jsonl.xz": lambda p: Files(path=p / "chats.jsonl.xz"),
     "parts": lambda p: Files(path=p / "parts", mode="append", format="jsonl"),
     "parts json": lambda p: Files(path=p / "parts json", mode="append", format="json", compression="zstd"),
     "mirror": lambda p: Files(path=p / "mirror", mode="mirror", format="jsonl"),

@@ -1,6 +1,7 @@
 """How does each kind of part look in Markdown?"""
 
 import html
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -165,9 +166,14 @@ def _code(value: Any, language: str) -> str:
 
 
 def _indented(value: Any) -> str:
-    from msgspec.json import format as lay_out
+    import msgspec
 
-    return lay_out(to_json(value), indent=2).decode()
+    data = to_json(value)
+    try:
+        return msgspec.json.format(data, indent=2).decode()
+    except msgspec.DecodeError:
+        # It does not take the escapes of lone surrogates.
+        return json.dumps(json.loads(data), indent=2)
 
 
 def _source_target(files: Files, file_id: str, url: str) -> str:

@@ -1,12 +1,27 @@
 """Keep conversations in one SQLite file that people can query and search."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
 from attrs import frozen
 
-from muniment import Batch, Checkpoint, Context, Counts, Fence, Known, Prepared, Receipt, Record, Target, Unit, Writer
+from muniment import (
+    Asset,
+    Batch,
+    Checkpoint,
+    Context,
+    Counts,
+    Fence,
+    Known,
+    Prepared,
+    Receipt,
+    Record,
+    Target,
+    Unit,
+    Writer,
+)
+from muniment.components import Damage
 from muniment.lock import TargetLock
 from muniment.model import JSON
 from muniment.options import option
@@ -88,9 +103,14 @@ class _SQLiteWriter(UpsertWriter):
             payload,
             run=self._ctx.run,
             plan_hash=self._ctx.plan_hash,
+            seen=self._ctx.fingerprint,
             on_plan_change=self._ctx.on_plan_change,
             open_asset=self._ctx.open_asset,
         )
+
+    def touch(self, keys: Sequence[str]) -> None:
+        self._begin()
+        self.connection.see(keys, self._ctx.fingerprint)
 
 
 class _SQLiteTarget(UpsertTarget):
@@ -139,7 +159,24 @@ class _SQLiteTarget(UpsertTarget):
     def read_back(self) -> Iterator[Record]:
         from muniment_plugins.sinks.sqlite.read import read_records
 
+        if self._loading:
+            return iter(())
         return (record for _, record in read_records(self._path))
+
+    def open_asset(self, asset: Asset) -> BinaryIO:
+        from muniment_plugins.sinks.sqlite.read import open_asset
+
+        if self._loading:
+            raise FileNotFoundError(asset.id)
+        return open_asset(self._path, asset.sha256 or "")
+
+    def mark_absent(self, fingerprint: str, later: Sequence[str]) -> int:
+        return 0 if self._loading else self.connection.mark_absent(fingerprint, later)
+
+    def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
+        if not self._loading:
+            # What is missing has no row; what is short is merged with what comes.
+            self.connection.forget_hashes(short)
 
     def close(self) -> None:
         from muniment_plugins.sinks.sqlite.archive import discard_load

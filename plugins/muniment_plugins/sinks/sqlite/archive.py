@@ -8,6 +8,7 @@ archive is one file: the log is gone.
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -56,7 +57,7 @@ class Archive:
             self._held = self._held_keys() if loading else None
         except sqlite3.DatabaseError as error:
             raise refused(path, error) from error
-        self._stamp = "", ""
+        self._stamp = "", "", ""
         self._waiting: dict[Key, Rows] = {}
         self._waiting_messages = 0
         self._next = {t: self._max(t) for t in ("conversations", "messages")}
@@ -103,17 +104,19 @@ class Archive:
             self.connection.execute("ROLLBACK")
 
     def write(
-        self, batch: Sequence[Rows], *, run: str, plan_hash: str, on_plan_change: str,
+        self, batch: Sequence[Rows], *, run: str, plan_hash: str, seen: str, on_plan_change: str,
         open_asset: Callable[[Asset], BinaryIO],
     ) -> Receipt:  # fmt: skip
         """Store a batch inside the open transaction; what is stored already is merged or left alone.
+
+        ``seen`` is what the batch was read from: the same for all that a complete source holds.
 
         Raises:
             FatalError: the disk is full, or the file is damaged.
         """
         rejected: list[Rejected] = []
         stored = unchanged = 0
-        self._stamp = plan_hash, run
+        self._stamp = plan_hash, run, seen
         try:
             existing = self._existing(batch)
             for rows in batch:
@@ -134,12 +137,35 @@ class Archive:
                 elif self._replace(found, rows, on_plan_change):
                     stored += 1
                 else:
+                    self.connection.execute(schema.SEE, (seen, *key))
                     unchanged += 1
             if not self.loading or self._waiting_messages >= BURST_ENTRIES:
                 self._insert_waiting()
         except sqlite3.DatabaseError as error:
             raise refused(self.path, error) from error
         return Receipt(stored, unchanged, tuple(rejected))
+
+    def see(self, keys: Iterable[str], seen: str) -> None:
+        """Note inside the open transaction that these conversations were seen again, unchanged."""
+        rows = ((seen, *(scrub(x) for x in key.partition(":")[::2])) for key in keys)
+        self.connection.executemany(schema.SEE, rows)
+
+    def mark_absent(self, seen: str, later: Sequence[str]) -> int:
+        """Mark what was not seen in a complete source, in a transaction of its own; return how many."""
+        self.begin()
+        now = time_text(datetime.now(UTC))
+        marked = self.connection.execute(
+            schema.MARK_ABSENT, {"seen": seen, "all": json.dumps([seen, *later]), "now": now}
+        ).rowcount
+        self.commit()
+        return marked
+
+    def forget_hashes(self, keys: Iterable[str]) -> None:
+        """Let the next write of these conversations look at what they hold, in a transaction of its own."""
+        update = "UPDATE conversations SET source_hash='' WHERE source=? AND id=?"
+        self.begin()
+        self.connection.executemany(update, ([scrub(x) for x in k.partition(":")[::2]] for k in keys))
+        self.commit()
 
     # --- set-up -----------------------------------------------------------------------------
 
@@ -233,7 +259,7 @@ class Archive:
     def _replace(self, found: tuple[int, str, str], rows: Rows, on_plan_change: str) -> bool:
         """Merge a record with the stored one; return whether that changed anything."""
         conversation, stored_hash, stored_plan = found
-        plan_hash, _ = self._stamp
+        plan_hash = self._stamp[0]
         if stored_hash == rows.source_hash and (stored_plan == plan_hash or on_plan_change == "keep"):
             return False
         old_blob = self._blob(conversation)

@@ -7,7 +7,7 @@ from muniment_plugins.sinks.sqlite import schema
 
 STEPS: Mapping[int, str] = {
     # What a complete export no longer holds is marked, never removed.
-    1: "ALTER TABLE conversations ADD COLUMN absent_since TEXT;",
+    1: "ALTER TABLE conversations ADD COLUMN seen TEXT; ALTER TABLE conversations ADD COLUMN absent_since TEXT;",
 }
 """Version -> the statements that make the next one of it.  Columns are added at the end, as a new archive has them."""
 

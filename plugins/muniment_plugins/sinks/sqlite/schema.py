@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS conversations(
     no INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL, account TEXT, title TEXT,
     created_at TEXT, updated_at TEXT, model TEXT, current TEXT, message_count INTEGER NOT NULL,
     metadata TEXT, source_hash TEXT NOT NULL, plan_hash TEXT NOT NULL, run TEXT NOT NULL,
-    absent_since TEXT);
+    seen TEXT, absent_since TEXT);
 CREATE TABLE IF NOT EXISTS messages(
     no INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL,
     parent_id TEXT, role TEXT NOT NULL, author TEXT, recipient TEXT, created_at TEXT, model TEXT,
@@ -59,7 +59,16 @@ FTS = {
     "none": "",
 }
 
-INSERT_CONVERSATION = "INSERT INTO conversations VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)"
+INSERT_CONVERSATION = "INSERT INTO conversations VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)"
+SEE = "UPDATE conversations SET seen=?, absent_since=NULL WHERE source=? AND id=?"
+MARK_ABSENT = """UPDATE conversations SET absent_since=:now
+    WHERE absent_since IS NULL AND coalesce(seen, '') NOT IN (SELECT value FROM json_each(:all)) AND EXISTS (
+        SELECT 1 FROM (
+            SELECT source, account, max(coalesce(updated_at, created_at)) AS newest FROM conversations
+            WHERE seen=:seen GROUP BY source, account
+        ) read
+        WHERE read.source=conversations.source AND read.account IS conversations.account
+            AND coalesce(conversations.created_at, '') <= read.newest)"""
 INSERT_MESSAGE = "INSERT INTO messages VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 INSERT_PART = "INSERT INTO parts(message, position, type, kind, text, file_id) VALUES(?,?,?,?,?,?)"
 INSERT_ASSET = "INSERT INTO assets VALUES(?,?,?,?,?,?,?)"

@@ -15,7 +15,7 @@ class ArchiveSource(Source):
     replay: ClassVar[Replay] = Replay.EXACT
 
     path: str = option(
-        "An `archive.db`, a `.jsonl` or `.json` file of ours (also `.gz`, `.zst`), or a folder of them.",
+        "An `archive.db`, a `.jsonl` or `.json` file of ours (also `.gz`, `.zst`, `.xz`), or a folder of them.",
         is_path=True,
         example="archive.db",
     )

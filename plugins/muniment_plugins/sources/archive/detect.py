@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from muniment import InputError
 from muniment.objects import decompressing
 
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"\xfd7zXZ\x00": ".xz"}
 _BUFFER = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
@@ -47,9 +47,9 @@ def kind_of(path: Path) -> Kind:
 
 def inflated(raw: BinaryIO) -> io.BufferedReader:
     """Return the plain bytes of an open file, whether it is compressed or not."""
-    head = raw.read(4)
+    head = raw.read(6)
     raw.seek(0)
-    name = ".gz" if head.startswith(_GZIP) else ".zst" if head == _ZSTD else ""
+    name = next((ending for magic, ending in _MAGIC.items() if head.startswith(magic)), "")
     plain: Any = decompressing(raw, name)
     # One kind of stream for all, with a buffer that makes lines cheap.
     stream = io.BufferedReader(plain, _BUFFER)

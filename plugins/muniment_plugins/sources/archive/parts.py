@@ -15,7 +15,7 @@ from muniment_plugins.sources.archive.detect import Kind
 
 MANIFESTS = ".muniment/manifests"
 _READABLE = ("jsonl", "json")
-_ENDINGS = tuple(f".{name}{packed}" for name in _READABLE for packed in ("", ".gz", ".zst"))
+_ENDINGS = tuple(f".{name}{packed}" for name in _READABLE for packed in ("", ".gz", ".zst", ".xz"))
 _EARLIER = ".earlier-"
 
 

@@ -104,7 +104,7 @@ class PartsReader(Reader):
         if self._kind is Kind.FOLDER:
             return [self._path / "assets"]
         name, parent = self._path.name, self._path.parent
-        for ending in (".gz", ".zst", ".jsonl", ".json"):
+        for ending in (".gz", ".zst", ".xz", ".jsonl", ".json"):
             name = name.removesuffix(ending)
         return [parent / f"{name}-assets", parent / "assets"]
 

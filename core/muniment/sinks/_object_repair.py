@@ -1,0 +1,33 @@
+"""Which objects of a target are missing or damaged?"""
+
+from collections.abc import Iterator
+
+from muniment.components import Damage
+from muniment.errors import FatalError
+from muniment.objects import digest_of
+from muniment.sinks import _object_manifest as manifests
+from muniment.storage import Storage
+
+
+def damages(storage: Storage) -> Iterator[Damage]:
+    """Yield the objects with records that are not what the manifests say, with the keys that they held.
+
+    Every object is read once.  Of a name that was given again the last manifest counts.
+    """
+    last: dict[str, int] = {}
+    for manifest in manifests.load_all(storage):
+        last.update((made["name"], manifest.number) for made in manifest.objects if made["records"])
+        for name in manifest.removed:
+            last.pop(name, None)
+    for manifest in manifests.load_all(storage):
+        for made in manifest.objects:
+            if last.get(made["name"]) == manifest.number and not _is_sound(storage, made):
+                yield Damage(made["name"], tuple(row[0] for row in made["records"]))
+
+
+def _is_sound(storage: Storage, made: dict[str, object]) -> bool:
+    try:
+        with storage.open(str(made["name"])) as stream:
+            return digest_of(stream) == (made["size"], made["sha256"])
+    except (FileNotFoundError, FatalError):
+        return False

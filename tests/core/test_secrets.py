@@ -1,0 +1,188 @@
+"""Secrets: references everywhere, values only where they are revealed."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from muniment import ConfigError, Context, Secret, Sink, option
+from muniment.plan import Plan, SinkPath, Step
+from muniment.secrets import secrets_of
+from muniment.structure import anchored
+
+CONTEXT = Context(run="r", path="sinks[0]")
+
+
+@frozen(kw_only=True)
+class Database(Sink):
+    """Store."""
+
+    password: Secret | None = option("P.", default=None)
+    more: tuple[Secret, ...] = option("M.", default=())
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "pg.key"
+    path.write_text("hunter2\n")
+    path.chmod(0o600)
+    return path
+
+
+def refusal(secret: Secret) -> str:
+    with pytest.raises(ConfigError) as caught:
+        CONTEXT.reveal(secret)
+    return str(caught.value)
+
+
+class TestSecret:
+    def test_shows_nothing(self) -> None:
+        """Not even where it stands, so that a log of options has no holes to look for."""
+        secret = Secret("env:PGPASSWORD")
+
+        assert [repr(secret), str(secret), f"{secret}"] == ["***"] * 3
+        assert "PGPASSWORD" not in repr(Database(password=secret))
+
+    def test_travels(self) -> None:
+        """To workers, as a reference."""
+        secret = Secret("env:PGPASSWORD", "sinks[0].password")
+
+        again = pickle.loads(pickle.dumps(secret))
+
+        assert (again, again.option) == (secret, secret.option)
+
+    @pytest.mark.parametrize("text", ["hunter2", "env:", "env:a b", "file:", "vault:a", ""])
+    def test_is_never_given_itself(self, text: str) -> None:
+        """And the refusal does not repeat it."""
+        with pytest.raises(ValueError, match="^a secret is named by `env:NAME` or `file:PATH`; it is never given"):
+            Secret(text)
+
+    def test_decides_nothing_of_what_is_stored(self) -> None:
+        """Another variable for the same password is the same plan."""
+
+        def hash_of(secret: Secret) -> str:
+            path = SinkPath(step=Step("db", "sinks[0]", Database(password=secret, more=(secret,))), name="db")
+            return Plan(name="p", sources=(), sinks=(path,)).hash_of(path)
+
+        assert hash_of(Secret("env:A")) == hash_of(Secret("env:B"))
+
+    def test_is_found_in_options(self) -> None:
+        """However deep."""
+        step = Step("db", "sinks[0]", Database(password=Secret("env:A"), more=(Secret("env:B"),)))
+
+        assert [s.reference for s in secrets_of([step])] == ["env:A", "env:B"]
+
+    def test_a_file_is_relative_to_the_pipeline(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As every other path in it."""
+        monkeypatch.setenv("HOME", "/home/me")
+        sink = Database(password=Secret("file:a.key"), more=(Secret("env:A"), Secret("file:~/b")))
+
+        moved = anchored(sink, Path("/base"))
+
+        assert [s.reference for s in secrets_of(moved)] == ["file:/base/a.key", "env:A", "file:/home/me/b"]
+
+
+class TestReveal:
+    def test_gives_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As it is."""
+        monkeypatch.setenv("PGPASSWORD", "hunter2\n")
+
+        assert CONTEXT.reveal(Secret("env:PGPASSWORD")) == "hunter2\n"
+
+    @pytest.mark.parametrize(
+        ("data", "value"),
+        [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a "), ("\u00fc", "\u00fc")],
+    )
+    def test_gives_a_file_without_its_last_line_break(self, secret_file: Path, data: str, value: str) -> None:
+        """One line break ends the line and is no part of the secret."""
+        secret_file.write_bytes(data.encode())
+
+        assert CONTEXT.reveal(Secret(f"file:{secret_file}")) == value
+
+    def test_reads_anew(self, secret_file: Path) -> None:
+        """A secret that was changed is the new one at once; nothing keeps the old."""
+        secret = Secret(f"file:{secret_file}")
+        CONTEXT.reveal(secret)
+        secret_file.write_text("new")
+
+        assert CONTEXT.reveal(secret) == "new"
+
+    def test_names_the_option(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or else the component."""
+        monkeypatch.delenv("PGPASSWORD", raising=False)
+        said = "the environment variable `PGPASSWORD` is not set; set it where muniment runs"
+
+        assert refusal(Secret("env:PGPASSWORD", "sinks[2].password")) == f"sinks[2].password: {said}"
+        assert refusal(Secret("env:PGPASSWORD")) == f"sinks[0]: {said}"
+
+    def test_refuses_an_empty_secret(self, secret_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is a mistake nearly always."""
+        monkeypatch.setenv("EMPTY", "")
+        secret_file.write_text("\n")
+        hint = "is empty; leave the option out where there is no secret"
+
+        assert refusal(Secret("env:EMPTY")) == f"sinks[0]: the environment variable `EMPTY` {hint}"
+        assert refusal(Secret(f"file:{secret_file}")) == f"sinks[0]: the secret file `{secret_file}` {hint}"
+
+    @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+    def test_refuses_a_file_that_is_open_to_others(self, secret_file: Path, mode: int) -> None:
+        """And says how to close it."""
+        secret_file.chmod(mode)
+        secret = Secret(f"file:{secret_file}")
+
+        said = (
+            f"the secret file `{secret_file}` is open to others than its owner; make it private:"
+            f" `chmod 600 {secret_file}`"
+        )
+        assert refusal(secret) == f"sinks[0]: {said}"
+        assert secret.problem() == said
+
+    def test_refuses_what_is_no_text_file(self, tmp_path: Path, secret_file: Path) -> None:
+        """One sentence each."""
+        assert refusal(Secret(f"file:{tmp_path}/none")) == (
+            f"sinks[0]: the secret file `{tmp_path}/none` cannot be read: no such file or directory"
+        )
+        assert refusal(Secret(f"file:{tmp_path}")) == (
+            f"sinks[0]: the secret file `{tmp_path}` cannot be read: is a directory"
+        )
+        secret_file.write_bytes(b"hunter2\xff")
+        assert refusal(Secret(f"file:{secret_file}")) == (
+            f"sinks[0]: the secret file `{secret_file}` is not UTF-8; store the secret as text"
+        )
+        secret_file.write_bytes(b"a" * (2**16 + 1))
+        assert refusal(Secret(f"file:{secret_file}")) == (
+            f"sinks[0]: the secret file `{secret_file}` is larger than 65536 bytes; is this the right file?"
+        )
+
+    def test_no_traceback_holds_the_value(self, secret_file: Path) -> None:
+        """What is wrong is raised without what it came from."""
+        secret_file.write_bytes(b"hunter2\xff")
+
+        with pytest.raises(ConfigError) as caught:
+            CONTEXT.reveal(Secret(f"file:{secret_file}"))
+
+        assert caught.value.__suppress_context__
+
+
+class TestProblem:
+    def test_is_none_where_the_value_can_be_had(self, secret_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without reading it."""
+        monkeypatch.setenv("PGPASSWORD", "x")
+        secret_file.chmod(0o200 if os.geteuid() else 0o600)
+
+        assert Secret("env:PGPASSWORD").problem() is None
+        assert Secret(f"file:{secret_file}").problem() is None
+
+    def test_says_what_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As a sentence."""
+        monkeypatch.delenv("PGPASSWORD", raising=False)
+
+        assert Secret("env:PGPASSWORD").problem() == (
+            "the environment variable `PGPASSWORD` is not set; set it where muniment runs"
+        )
+        assert Secret(f"file:{tmp_path}/a").problem() == (
+            f"the secret file `{tmp_path}/a` cannot be read: no such file or directory"
+        )
+        assert Secret(f"file:{tmp_path}").problem() == f"the secret file `{tmp_path}` is no file"
