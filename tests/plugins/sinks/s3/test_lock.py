@@ -1,0 +1,131 @@
+"""Object lock: what is written cannot be removed, and nothing tries."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from muniment import ConfigError, Context
+from muniment.testing import make_record
+from muniment.testing.runs import archive
+from muniment_plugins.sinks.s3.settings import ObjectLock
+
+RECORDS = [make_record(f"c{i}") for i in range(3)]
+
+
+@pytest.fixture
+def locking_bucket(make_bucket):
+    return make_bucket(ObjectLockEnabledForBucket=True)
+
+
+def retain_by_default(client, bucket):
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    client.put_object_lock_configuration(
+        Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+
+
+def heads(client, bucket):
+    keys = [c["Key"] for c in client.list_objects_v2(Bucket=bucket)["Contents"]]
+    return {key: client.head_object(Bucket=bucket, Key=key) for key in keys}
+
+
+class TestObjectLock:
+    @pytest.mark.parametrize("mode", ["governance", "compliance"])
+    def test_every_object_is_kept(self, seaweedfs, locking_bucket, sink_on, client, tmp_path, mode):
+        """Parts and manifests, large and small, as long as it was said; none can be removed before."""
+        lock = ObjectLock(mode=mode, retain_days=2)
+        sink = sink_on(seaweedfs, locking_bucket, object_lock=lock)
+        archive(sink, RECORDS, state_dir=tmp_path)
+        with sink.storage() as storage:
+            staged = storage.stage("large.bin")
+            staged.write(bytes(9 * 2**20))
+            staged.close()
+            storage.sync()
+            storage.publish(staged.token, "large.bin", if_absent=True)
+
+        found = heads(client, locking_bucket)
+        assert len(found) == 5
+        for key, head in found.items():
+            assert head["ObjectLockMode"] == mode.upper(), key
+            kept = head["ObjectLockRetainUntilDate"] - datetime.now(UTC)
+            assert timedelta(days=1, hours=23) < kept <= timedelta(days=2)
+            with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
+                client.delete_object(Bucket=locking_bucket, Key=key, VersionId=head["VersionId"])
+
+    def test_a_legal_hold(self, seaweedfs, locking_bucket, sink_on, client, tmp_path):
+        """With a retention until a day, or without any."""
+        until = datetime(2099, 1, 1, tzinfo=UTC)
+        for lock in (ObjectLock(legal_hold=True), ObjectLock(mode="governance", retain_until=until, legal_hold=True)):
+            sink = sink_on(seaweedfs, locking_bucket, object_lock=lock, prefix=lock.mode or "held")
+            archive(sink, RECORDS, state_dir=tmp_path)
+
+        for key, head in heads(client, locking_bucket).items():
+            assert head["ObjectLockLegalHoldStatus"] == "ON", key
+            assert (head.get("ObjectLockRetainUntilDate") == until) == key.startswith("governance")
+
+    def test_the_default_of_the_bucket_holds(self, seaweedfs, locking_bucket, sink_on, client, tmp_path):
+        """Without an option; runs go on behind each other, and no probe is kept."""
+        retain_by_default(client, locking_bucket)
+        sink = sink_on(seaweedfs, locking_bucket)
+        archive(sink, RECORDS[:1], state_dir=tmp_path)
+        archive(sink, RECORDS, state_dir=tmp_path)
+
+        with sink.open_target(Context(run="reader", state_dir=tmp_path)) as target:
+            assert len(list(target.read_back())) == 3
+        found = heads(client, locking_bucket)
+        assert len(found) == 6 and {h["ObjectLockMode"] for h in found.values()} == {"GOVERNANCE"}
+        versions = client.list_object_versions(Bucket=locking_bucket)
+        assert len(versions["Versions"]) == 6 and "DeleteMarkers" not in versions
+
+    def test_nothing_locked_is_deleted(self, seaweedfs, locking_bucket, sink_on, client):
+        """Not even behind a marker: cleaning up passes it by."""
+        sink = sink_on(seaweedfs, locking_bucket, object_lock=ObjectLock(mode="governance", retain_days=1))
+        with sink.storage() as storage:
+            staged = storage.stage("a.bin")
+            staged.write(b"1")
+            staged.close()
+            storage.publish(staged.token, "a.bin")
+            storage.delete("a.bin")
+            storage.sync()
+
+        assert list(heads(client, locking_bucket)) == ["a.bin"]
+
+    @pytest.mark.parametrize("mode", ["mirror", "snapshot"])
+    def test_modes_that_replace_are_refused(self, seaweedfs, locking_bucket, sink_on, client, tmp_path, mode):
+        """By the plan where an option says so, at the start of a run where the bucket does."""
+        locked = sink_on(seaweedfs, locking_bucket, mode=mode, object_lock=ObjectLock(legal_hold=True))
+        assert list(locked.check()) == [
+            f"`object_lock` cannot go with `mode: {mode}`, which replaces objects; use `mode: append`"
+        ]
+        retain_by_default(client, locking_bucket)
+
+        with pytest.raises(ConfigError, match=f"keeps every object for 1 days, and `mode: {mode}` replaces"):
+            sink_on(seaweedfs, locking_bucket, mode=mode).open_target(Context(run="r", state_dir=tmp_path))
+
+    def test_a_bucket_without_it_is_refused(self, seaweedfs, bucket, prefix, sink_on, tmp_path):
+        """Before anything is written."""
+        sink = sink_on(seaweedfs, bucket, prefix=prefix, object_lock=ObjectLock(legal_hold=True))
+
+        with pytest.raises(ConfigError, match=f"^bucket `{bucket}` at .* has no object lock; make a bucket with"):
+            sink.open_target(Context(run="r", state_dir=tmp_path))
+
+    def test_a_retention_that_is_over_is_refused(self, seaweedfs, locking_bucket, sink_on, tmp_path):
+        """It would keep nothing."""
+        over = ObjectLock(mode="governance", retain_until=datetime(2020, 1, 1, tzinfo=UTC))
+
+        with pytest.raises(ConfigError, match="`object_lock.retain_until` is over"):
+            sink_on(seaweedfs, locking_bucket, object_lock=over).open_target(Context(run="r", state_dir=tmp_path))
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ({"mode": "governance"}, "`object_lock.mode` needs either `retain_days` or `retain_until`"),
+            ({"retain_days": 3}, "`object_lock` needs a `mode`: governance or compliance"),
+            ({"mode": "governance", "retain_days": 0}, "`object_lock.retain_days` must be at least 1"),
+            ({}, "`object_lock` needs a `mode` or `legal_hold: true`"),
+            ({"legal_hold": True}, ""),
+        ],
+    )
+    def test_options_that_do_not_fit(self, options, problem):
+        """Are said together."""
+        assert ObjectLock(**options).problem() == problem
