@@ -23,7 +23,12 @@ def muniment_transforms() -> dict[str, str]:
 @hookimpl
 def muniment_sinks() -> dict[str, str]:
     return {
+        "azure_blob": "muniment_plugins.sinks.azure_blob:AzureBlob",
         "files": "muniment_plugins.sinks.files:Files",
+        "gcs": "muniment_plugins.sinks.gcs:GCS",
+        "mongodb": "muniment_plugins.sinks.mongodb:MongoDB",
+        "s3": "muniment_plugins.sinks.s3:S3",
+        "sql": "muniment_plugins.sinks.sql:SQL",
         "sqlite": "muniment_plugins.sinks.sqlite:SQLite",
     }
 
@@ -37,6 +42,7 @@ def muniment_formats() -> dict[str, str]:
         "json": "muniment_plugins.formats.json:JSONArray",
         "jsonl": "muniment_plugins.formats.jsonl:JSONLines",
         "markdown": "muniment_plugins.formats.markdown:Markdown",
+        "parquet": "muniment_plugins.formats.parquet:Parquet",
         "txt": "muniment_plugins.formats.txt:PlainText",
     }
 
@@ -46,4 +52,5 @@ def muniment_commands() -> dict[str, str]:
     return {
         "archive": "muniment_plugins.sinks.sqlite.upkeep_cli:archive",
         "search": "muniment_plugins.sinks.sqlite.cli:search",
+        "sql-schema": "muniment_plugins.sinks.sql.cli:sql_schema",
     }

@@ -187,14 +187,14 @@ def _versions() -> Iterator[str]:
             yield f"{program} {told.strip().removeprefix('jq-').split(' v')[-1].split(',')[0]}"
 
 
-def _write_page(text: str) -> None:
+def _write_page(text: str, begin: str = BEGIN, end: str = END) -> None:
     """Put ``text`` between the marks of the page and leave what people wrote round them."""
-    page = PAGE.read_text() if PAGE.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
-    before, found, rest = page.partition(BEGIN)
-    _, ended, after = rest.partition(END)
+    page = PAGE.read_text() if PAGE.exists() else f"# Performance\n\n{begin}\n{end}\n"
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
     if not (found and ended):
-        sys.exit(f"{PAGE}: the lines `{BEGIN}` and `{END}` are missing")
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        sys.exit(f"{PAGE}: the lines `{begin}` and `{end}` are missing")
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

@@ -44,8 +44,9 @@ def pipelines():
 
 
 @pytest.mark.parametrize("text", list(pipelines()))
-def test_every_pipeline_in_the_docs_is_valid(text, tmp_path):
+def test_every_pipeline_in_the_docs_is_valid(text, tmp_path, monkeypatch):
     """The examples can be copied."""
+    monkeypatch.setenv("ARCHIVE_URL", "postgresql://archiver@db.example.org/archive")
     plan = config.parse(text, file="example.yaml", base=tmp_path, registry=load_registry(allow=["muniment"]))
 
     assert plan.sinks
