@@ -14,6 +14,8 @@ _SPACE = re.compile(r"\s+")
 _LOST = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 """Controls, formats (among them the marks that turn text round), surrogates, private use, unassigned."""
 
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.|$)", re.IGNORECASE)
+"""What Windows takes for a device, whatever stands behind the dot."""
 _STEM = re.compile(rf"((?:.*[-/])?[0-9a-f]{{{_DIGITS}}})(?:\.[^/]*)?", re.DOTALL)
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 _EXTENSIONS = {
@@ -36,12 +38,14 @@ def slug(title: str | None, key: str, suffix: str = "", *, max_bytes: int = MAX_
 def clean(text: str, max_bytes: int = MAX_BYTES) -> str:
     """Return ``text`` as a piece of a file name: NFC, one line, never empty, at most ``max_bytes``.
 
-    Without path separators, characters that Windows reserves, controls and invisible marks; no dot
+    Without path separators, characters and names that Windows reserves, controls and invisible marks; no dot
     or dash in front, no dot or space behind.  Cleaning twice changes nothing.
     """
     if not text.isascii():
         text = unicodedata.normalize("NFC", "".join(map(_keep, text)))
     text = _SPACE.sub(" ", _FORBIDDEN.sub(" ", text)).lstrip(" .-~").rstrip(" .")
+    if _DEVICE.match(text):
+        text = f"_{text}"
     encoded = text.encode()
     if len(encoded) > max_bytes:
         text = _trim(encoded[:max_bytes].decode(errors="ignore")).rstrip(" .")
@@ -57,11 +61,14 @@ def confined(value: str, max_bytes: int = 60) -> str:
     """Return ``value`` as one piece of a folder's or object's name, reversible as URLs are.
 
     Letters and digits of ASCII, ``_``, ``.``, ``-`` and ``~`` stay, all else is percent-encoded; so are
-    a dot, dash or tilde in front and a dot behind.  A value that would be longer than ``max_bytes``
-    is cut, and digits of its hash keep it apart from others.
+    a dot, dash or tilde in front, a dot behind, and the first letter of what Windows takes for a
+    device.  A value that would be longer than ``max_bytes`` is cut, and digits of its hash keep it apart
+    from others.
     """
     encoded = quote(value.encode("utf-8", "surrogatepass"), safe="")
     if encoded[:1] in (".", "-", "~"):
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
+    if _DEVICE.match(encoded):
         encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
     if encoded.endswith("."):
         encoded = f"{encoded[:-1]}%2E"

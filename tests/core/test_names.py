@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from muniment.names import MAX_BYTES, asset_name, clean, slug, stem
+from muniment.names import MAX_BYTES, asset_name, clean, confined, slug, stem
 
 NAUGHTY = [
     "", "..", "../../etc/passwd", "/abs", "C:\\x", "CON", "nul.txt", "a\0b", "\u202egnp.exe", "\ud800", "\ue000",
@@ -56,6 +56,13 @@ class TestSlug:
         """The key decides, and is the same in every process."""
         assert slug("New chat", "chatgpt:1", ".md") == "New chat-170f73401327.md"
         assert slug("New chat", "chatgpt:2", ".md") != slug("New chat", "chatgpt:1", ".md")
+
+    @pytest.mark.parametrize("title", ["con", "NUL", "com1.txt", "lpt\u00b9", "aux .x", "CONIN$"])
+    def test_it_is_no_device_of_windows(self, title):
+        """Whatever stands behind the dot, such a name opens a device there."""
+        assert clean(title).startswith("_")
+        assert clean("console") == "console"
+        assert confined("nul") == "%6Eul" and confined("null") == "null"
 
     def test_it_names_what_has_no_title(self):
         """No title at all is as good as an empty one."""

@@ -13,8 +13,10 @@ import click
 # Control characters (an escape sequence can rewrite a terminal), marks that turn the direction of
 # text (they can make a line read as something else), line separators, lone surrogates.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+
+_MOST_CHARACTERS = 8  # in a terminal cell, on average
 
 
 def clean(text: str) -> str:
@@ -71,14 +73,16 @@ def width(text: str) -> int:
 
 def shorten(text: str, cells: int) -> str:
     """Return the beginning of ``text`` that fits in ``cells``, with an ellipsis where some is left out."""
-    if width(text) <= cells:
+    # Marks that take no cell of their own could go on for ever.
+    most = cells * _MOST_CHARACTERS
+    if len(text) <= most and width(text) <= cells:
         return text
-    kept = ""
-    for character in text:
-        if width(kept) + width(character) >= cells:
-            break
-        kept += character
-    return f"{kept.rstrip()}…"
+    used = 0
+    for place, character in enumerate(text[: most + 1]):
+        used += width(character)
+        if used >= cells or place == most:
+            return f"{text[:place].rstrip()}…"
+    return f"{text[:most].rstrip()}…"
 
 
 def terminal_width() -> int:

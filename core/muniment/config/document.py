@@ -1,8 +1,10 @@
 """How does YAML text become data that knows where each value stands?
 
 YAML 1.2 with its core schema: `no` and `1:30` are text, and so are dates (the option's type says
-what they become).  Tags, several documents and aliases that contain themselves are refused.  This
-is the only module that imports ruamel.yaml; it uses the parser's events, which PyYAML has too.
+what they become).  Tags, merge keys, several documents and aliases that contain themselves are
+refused.  Whatever the text is, the answer comes within a second and in little memory: that is what the
+limits are for.  This is the only module that imports ruamel.yaml; it uses the parser's events, which
+PyYAML has too.
 """
 
 import re
@@ -13,9 +15,14 @@ from attrs import define, field, frozen
 
 from muniment.errors import ConfigError, Problem
 
-MAX_CHARACTERS = 2**20
+MAX_CHARACTERS = 100_000
 MAX_DEPTH = 50
-MAX_NODES = 100_000
+MAX_NODES = 10_000
+MAX_KEYS = 500
+"""So many a mapping can have."""
+MAX_KEY_CHARACTERS = 200
+MAX_PROBLEMS = 100
+"""So many are told; who writes more has another file in hand."""
 
 # A password inside a URL: it is shown by no message, whatever the message is about.
 _PASSWORD = re.compile(r"(://[^/\s:@\"']*:)([^@\s\"']+)(?=@)")
@@ -62,9 +69,9 @@ def read_document(text: str, file: str) -> Document:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.reader import ReaderError
 
-    lines = tuple(_LINE_BREAK.split(text))
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(Problem(f"the file has more than {MAX_CHARACTERS} characters", file))
+        raise ConfigError(Problem(f"the file has more than {MAX_CHARACTERS} characters, so it is no pipeline", file))
+    lines = tuple(_LINE_BREAK.split(text))
     composer = _Composer(YAML(typ="safe", pure=True).parse(text), file, lines)
     try:
         root = composer.compose()
@@ -118,6 +125,7 @@ class _Composer:
     lines: tuple[str, ...]
     problems: list[Problem] = field(factory=list, init=False)
     anchors: dict[str, _Node] = field(factory=dict, init=False)
+    nodes: int = field(default=0, init=False)
 
     def compose(self) -> _Node | None:
         """Return the root node of the only document."""
@@ -139,11 +147,17 @@ class _Composer:
 
     def refuse_at(self, message: str, place: Place) -> None:
         self.problems.append(_problem(message, self.file, self.lines, *place))
+        if len(self.problems) == MAX_PROBLEMS:
+            rest = _problem("too much is wrong here: what follows was not looked at", self.file, self.lines, *place)
+            raise ConfigError(*self.problems, rest)
 
     def node(self, event: Any, depth: int) -> _Node:
         name = type(event).__name__
         if depth > MAX_DEPTH:
-            raise ConfigError(_problem(f"nested deeper than {MAX_DEPTH} levels", self.file, self.lines, *_place(event)))
+            raise self.ended(f"nested deeper than {MAX_DEPTH} levels", _place(event))
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise self.ended(f"more than {MAX_NODES} values are no pipeline", _place(event))
         if name == "AliasEvent":
             return self.alias(event)
         kind = {"ScalarEvent": "scalar", "SequenceStartEvent": "list"}.get(name, "mapping")
@@ -151,7 +165,8 @@ class _Composer:
         if event.anchor:
             self.anchors[str(event.anchor)] = node
         if event.ctag is not None:
-            self.refuse(f"the tag `{event.ctag}` is not supported; quote text and leave numbers bare", event)
+            tag = _short(str(event.ctag))
+            self.refuse(f"the tag `{tag}` is not supported; quote text and leave numbers bare", event)
         if kind == "scalar":
             node.value = _scalar(event.value, is_plain=event.style in (None, ""))
         else:
@@ -164,8 +179,9 @@ class _Composer:
         if node is not None and not node.open:
             # A copy, so that what is wrong in it is shown where it is used.
             return _Node(node.kind, _place(event), node.value, open=False)
-        what = "stands for itself" if node else "has no anchor `&" + str(event.anchor) + "` before it"
-        self.refuse(f"the alias `*{event.anchor}` {what}", event)
+        name = _short(str(event.anchor))
+        what = "stands for itself" if node else f"has no anchor `&{name}` before it"
+        self.refuse(f"the alias `*{name}` {what}", event)
         return _Node("scalar", _place(event))
 
     def items(self, depth: int) -> list[_Node]:
@@ -187,16 +203,34 @@ class _Composer:
                 self.refuse_at(f"the key `{key}` stands on line {line} already; remove one", place)
             else:
                 found[key] = (key, place, value)
+            if len(found) > MAX_KEYS:
+                raise self.ended(f"more than {MAX_KEYS} keys in one mapping are no pipeline", place)
         return list(found.values())
 
     def key(self, event: Any, depth: int) -> str | None:
         node = self.node(event, depth + 1)
         if type(event).__name__ == "ScalarEvent":
-            return str(event.value)
-        if node.kind == "scalar" and isinstance(node.value, str):
-            return node.value
-        self.refuse("a key must be text", event)
-        return None
+            text = str(event.value)
+        elif node.kind == "scalar" and isinstance(node.value, str):
+            text = node.value
+        else:
+            self.refuse("a key must be text", event)
+            return None
+        if len(text) > MAX_KEY_CHARACTERS:
+            self.refuse(f"a key has at most {MAX_KEY_CHARACTERS} characters", event)
+            return None
+        if text == "<<":
+            self.refuse("merge keys are not supported; write the options out", event)
+            return None
+        return text
+
+    def ended(self, message: str, place: Place) -> ConfigError:
+        """Return the error that ends the reading here."""
+        return ConfigError(*self.problems, _problem(message, self.file, self.lines, *place))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _place(event: Any) -> Place:
@@ -246,8 +280,7 @@ class _Builder:
     def build(self, node: _Node, path: Path, composer: _Composer) -> Any:
         self.values[path] = node.place
         if len(self.values) > MAX_NODES or len(path) > 2 * MAX_DEPTH:
-            message = f"the aliases make more than {MAX_NODES} values"
-            raise ConfigError(_problem(message, composer.file, composer.lines, *node.place))
+            raise composer.ended(f"the aliases make more than {MAX_NODES} values", node.place)
         if node.kind == "list":
             return [self.build(item, (*path, i), composer) for i, item in enumerate(node.value)]
         if node.kind == "mapping":

@@ -9,7 +9,7 @@ import attrs
 from attrs import define, field
 
 from muniment.components import Component, Engine, Sink, Source, Transform
-from muniment.config.document import Document, read_document
+from muniment.config.document import MAX_CHARACTERS, MAX_PROBLEMS, Document, read_document
 from muniment.config.document import Path as DataPath
 from muniment.config.references import resolve, without_inner_secrets
 from muniment.config.rules import broken_rules
@@ -33,7 +33,12 @@ def load(path: Path, registry: "Registry") -> Plan:
         ConfigError: it cannot be used; ``problems`` holds everything that is wrong with it.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(4 * MAX_CHARACTERS + 1)
+        if len(data) > 4 * MAX_CHARACTERS:
+            said = f"the file has more than {MAX_CHARACTERS} characters, so it is no pipeline"
+            raise ConfigError(Problem(said, str(path)))
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(Problem(f"not UTF-8 at byte {error.start}; save the file as UTF-8", str(path))) from error
     except OSError as error:
@@ -101,6 +106,9 @@ class _Planner:
             self.hidden[problem.line] = min(problem.column, self.hidden.get(problem.line, problem.column))
         if problem not in self.problems:
             self.problems.append(problem)
+        if len(self.problems) > MAX_PROBLEMS:
+            rest = self.document.problem((), "too much is wrong here: what follows was not looked at")
+            raise ConfigError(*self.problems, rest)
 
     def report_reference(self, path: DataPath, message: str) -> None:
         self.unresolved.add(path)

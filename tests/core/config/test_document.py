@@ -1,6 +1,7 @@
 """Documents: YAML with places, read strictly."""
 
 import math
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muniment import ConfigError
-from muniment.config.document import MAX_CHARACTERS, MAX_DEPTH, read_document
+from muniment.config.document import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_KEYS,
+    MAX_NODES,
+    MAX_PROBLEMS,
+    read_document,
+)
 
 
 def problems_of(text: str) -> list[str]:
@@ -97,6 +105,8 @@ class TestRefusals:
                 "a.yaml:2:2: this is not YAML: while parsing a flow sequence expected ',' or ']', but got ':'",
             ),
             ("a: b: c", "a.yaml:1:5: this is not YAML: mapping values are not allowed here"),
+            ("b: &x {k: 1}\na:\n  <<: *x", "a.yaml:3:3: merge keys are not supported; write the options out"),
+            (f"{'k' * 201}: 1", "a.yaml:1:1: a key has at most 200 characters"),
             ("a: 1\nb: x\0", "a.yaml:2:5: the character U+0000 cannot stand in YAML as it is"),
         ],
     )  # fmt: skip
@@ -111,7 +121,7 @@ class TestRefusals:
     def test_limits_the_size(self) -> None:
         """An export given in place of a pipeline is refused at once."""
         assert problems_of("a" * (MAX_CHARACTERS + 1)) == [
-            f"a.yaml: the file has more than {MAX_CHARACTERS} characters"
+            f"a.yaml: the file has more than {MAX_CHARACTERS} characters, so it is no pipeline"
         ]
 
     def test_limits_what_aliases_make(self) -> None:
@@ -122,7 +132,67 @@ class TestRefusals:
         said = problems_of("\n".join(lines))
 
         assert len(said) == 1
-        assert said[0].endswith(": the aliases make more than 100000 values")
+        assert said[0].endswith(": the aliases make more than 10000 values")
+
+    def test_limits_the_values(self) -> None:
+        """And the keys of one mapping."""
+        assert problems_of("- a\n" * (MAX_NODES + 1)) == [
+            f"a.yaml:{MAX_NODES}:3: more than {MAX_NODES} values are no pipeline"
+        ]
+        assert problems_of("\n".join(f"k{i}: 1" for i in range(MAX_KEYS + 5))) == [
+            f"a.yaml:{MAX_KEYS + 1}:1: more than {MAX_KEYS} keys in one mapping are no pipeline"
+        ]
+
+    def test_limits_what_is_said(self) -> None:
+        """A hundred problems are enough to tell that this is another file."""
+        said = problems_of("- !x y\n" * 5000)
+
+        assert len(said) == MAX_PROBLEMS + 1
+        assert said[-1] == "a.yaml:100:3: too much is wrong here: what follows was not looked at"
+
+    def test_shows_a_part_of_a_long_line(self) -> None:
+        """With the caret in its place."""
+        (problem,) = read_document(f"a: [{'x' * 40_000}, !t y, {'z' * 5000}]", "a.yaml").problems
+        head, line, caret = problem.render().split("\n")
+
+        assert len(head) < 200 and len(line) <= 204
+        assert line[caret.index("^") :].startswith("!t y")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[" * MAX_CHARACTERS,
+            "{a: " * (MAX_CHARACTERS // 4),
+            "? " * (MAX_CHARACTERS // 2),
+            "- " * (MAX_CHARACTERS // 2),
+            "x" * MAX_CHARACTERS,
+            "a: " + "b" * (MAX_CHARACTERS - 3),
+            "'" + "''" * (MAX_CHARACTERS // 2 - 1),
+            '"' + "\\x41" * (MAX_CHARACTERS // 4 - 1) + '"',
+            "a: |\n" + " x\n" * (MAX_CHARACTERS // 3 - 2),
+            "a: >\n" + "\n" * (MAX_CHARACTERS - 6),
+            "\n" * MAX_CHARACTERS,
+            "# " * (MAX_CHARACTERS // 2),
+            "a: 1\na: 1\n" * (MAX_CHARACTERS // 10),
+            "- &a *a\n" * (MAX_CHARACTERS // 8),
+            "- &a x\n- *a\n" * (MAX_CHARACTERS // 12),
+            "- [a, b, c]\n" * (MAX_CHARACTERS // 12),
+            "--- a\n" * (MAX_CHARACTERS // 6),
+            "%TAG ! tag:x,1:\n" * (MAX_CHARACTERS // 16),
+            "\n".join(f"k{i}: 1" for i in range(10_000)),
+            "\n".join(f"{' ' * i}a:" for i in range(400)),
+            "- &a0 [x]\n" + "".join(f"- &a{i + 1} [*a{i}, *a{i}]\n" for i in range(4000)),
+            "a: !" + "t" * (MAX_CHARACTERS - 5),
+            "a: &" + "t" * (MAX_CHARACTERS - 5),
+        ],
+        ids=lambda t: repr(t[:12]),
+    )
+    def test_takes_a_second_at_most(self, text: str) -> None:
+        """Whatever the text is; three, where other tests run beside this one."""
+        started = time.process_time()
+        problems_of(text)
+
+        assert time.process_time() - started < 3
 
     @given(st.text(alphabet="ab:-[]{}&*!|>'\"#%@`?, \n\t0\0\x85\u2028", max_size=40))
     def test_any_text_gives_a_document_or_problems_with_places(self, text: str) -> None:

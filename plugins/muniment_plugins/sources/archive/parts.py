@@ -1,7 +1,6 @@
 """Which files make up an archive, in which order, and which versions of a conversation count?"""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import msgspec
 from attrs import define, field, frozen
 
 from muniment import InputError
+from muniment.manifest import parse
 from muniment.names import stem
 from muniment_plugins.sources.archive.detect import Kind
 
@@ -151,7 +151,7 @@ def _inside(root: Path, name: str) -> Path:
 
 def _manifest(file: Path, data: bytes) -> _Manifest:
     try:
-        return msgspec.convert(json.loads(data), _Manifest)
+        return msgspec.convert(parse(data), _Manifest)
     except (ValueError, msgspec.ValidationError) as error:
         raise InputError(f"manifest `{file}` is damaged; restore it from a copy") from error
 

@@ -24,6 +24,11 @@ class ChatGPTExport(Source):
         default=1 << 20,
         identity=False,
     )
+    max_conversation_bytes: int = option(
+        "A larger conversation is quarantined: archiving it takes about seven times its bytes in memory.",
+        default=128 << 20,
+        identity=False,
+    )
     max_ratio: int = option(
         "How many times its packed size a file in the zip may have, beyond the first 10 MB.",
         default=200,

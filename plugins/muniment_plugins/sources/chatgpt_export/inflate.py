@@ -85,3 +85,5 @@ def _inflated(file: BinaryIO, left: int, what: str) -> Iterator[bytes]:
         if not block:
             raise InputError(f"{what} is cut off: download it again")
         yield block
+    if left or inflater.unused_data:
+        raise InputError(f"{what} has something behind its end, so the zip was tampered with: download it again")

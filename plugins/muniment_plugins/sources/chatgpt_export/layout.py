@@ -8,6 +8,7 @@ import bisect
 import glob
 import io
 import re
+import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -39,7 +40,8 @@ __all__ = ["Export", "Member", "find_exports", "open_export"]
 
 MANIFEST = "export_manifest.json"
 
-_CONVERSATIONS = re.compile(r"conversations(?:-(\d+))?\.json")
+_CONVERSATIONS = re.compile(r"conversations(?:-([0-9]{1,18}))?\.json")
+_MOST_SHARDS = 10_000
 _SIDECARS = frozenset({
     MANIFEST, "user.json", "user_settings.json", "message_feedback.json", "shared_conversations.json",
     "model_comparisons.json", "group_chats.json", "shopping.json", "sora.json", "codex.json", "ads.json",
@@ -47,6 +49,7 @@ _SIDECARS = frozenset({
     "tool_messages.json",
 })  # fmt: skip
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$)")
+_MAX_SIDECAR_BYTES, _MAX_SIDECAR_VALUES = 24 << 20, 1_000_000  # what is made of them stays below 150 MB
 _DO = "give the zip that OpenAI sent, the folder it was extracted to, or its conversations.json"
 _CACHED_EXPORTS = 4
 
@@ -105,7 +108,7 @@ class Export:
         """Return a member's content as a stream.  Raises what `blocks` raises, also while it is read."""
         return io.BufferedReader(_BlockStream(self.blocks(name)))  # type: ignore[return-value,arg-type,unused-ignore]
 
-    def read_json(self, name: str, max_bytes: int = 256 << 20) -> JSON | None:
+    def read_json(self, name: str, max_bytes: int = _MAX_SIDECAR_BYTES) -> JSON | None:
         """Return what a JSON file beside the conversations holds; None if there is none.
 
         Raises:
@@ -113,9 +116,13 @@ class Export:
         """
         if name not in self.members:
             return None
+        large = InputError(f"`{name}` in `{self.label}` is larger than any export's; remove it from the export")
         if self.members[name].size > max_bytes:
-            raise InputError(f"`{name}` in `{self.label}` is larger than any export's; remove it from the export")
+            raise large
         data = b"".join(self.blocks(name)).removeprefix(b"\xef\xbb\xbf")
+        # Three bytes of JSON can become a hundred of Python's.
+        if sum(data.count(sign) for sign in (b",", b"[", b"{")) > _MAX_SIDECAR_VALUES:
+            raise large
         try:
             return msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -171,6 +178,9 @@ class Export:
         found = sorted((n for n in self.members if _CONVERSATIONS.fullmatch(n)), key=_shard_order)
         promised = self._promised()
         numbers = [int(m[1]) for n in found if (m := _CONVERSATIONS.fullmatch(n)) and m[1]]
+        if numbers and max(numbers) >= _MOST_SHARDS:
+            raise InputError(f"`{self.label}` holds `{found[-1]}`, but no export has so many files of conversations: "
+                             "check where it comes from")  # fmt: skip
         if numbers and not promised:
             width = len(found[-1]) - len("conversations-.json")
             promised = [f"conversations-{i:0{width}}.json" for i in range(max(numbers) + 1)]
@@ -329,14 +339,27 @@ def _nothing_found(container: Container, names: Sequence[str]) -> str:
 def _below(container: Container, root: str) -> tuple[dict[str, Member], frozenset[str]]:
     members: dict[str, Member] = {}
     names: Counter[str] = Counter()
+    spellings: Counter[str] = Counter()
     for member in container.members:
         name = member.name
         if not name.startswith(root) or _JUNK.search(name) or name_problem(name):
             continue
         name = name[len(root) :]
         names[name] += 1
+        spellings[_spelled(name)] += 1
         members[name] = evolve(member, name=name)
-    return members, frozenset(n for n, count in names.items() if count > 1)
+    # The ids in the names of assets differ by case alone; of what is named in words there must be one.
+    twice = {n for n in members if spellings[_spelled(n)] > 1 and _is_ours(_spelled(n))}
+    return members, frozenset(twice | {n for n, count in names.items() if count > 1})
+
+
+def _spelled(name: str) -> str:
+    """Return what a file system that ignores case and forms of Unicode takes ``name`` for."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_ours(name: str) -> bool:
+    return name in _SIDECARS or _CONVERSATIONS.fullmatch(name) is not None
 
 
 def _shard_order(name: str) -> tuple[int, str]:

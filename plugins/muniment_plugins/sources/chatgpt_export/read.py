@@ -10,13 +10,24 @@ from muniment import Asset, Chunk, Context, Idle, InputError, Origin, Partition,
 from muniment_plugins.sources.chatgpt_export import vendors
 from muniment_plugins.sources.chatgpt_export.container import Limits
 from muniment_plugins.sources.chatgpt_export.layout import Export, find_exports, open_export
-from muniment_plugins.sources.chatgpt_export.split import NotJSONError, Piece, Shape, find_start, split
+from muniment_plugins.sources.chatgpt_export.split import (
+    NotJSONError,
+    Piece,
+    Shape,
+    find_start,
+    is_conversation,
+    split,
+)
 
 if TYPE_CHECKING:
     from muniment_plugins.sources.chatgpt_export import ChatGPTExport
 
 _LOOKED_AT = 20
 """How many values must be something else before a file is refused as another vendor's."""
+
+_MAX_PIECES = 2000  # in one chunk: what becomes of an empty value takes as much memory as of a short conversation
+_SHORT_BYTES = 200  # no conversation in which something is said is shorter
+_MAX_STRANGERS = 10_000
 
 
 class ExportReader(Reader):
@@ -25,6 +36,7 @@ class ExportReader(Reader):
     def __init__(self, source: "ChatGPTExport", ctx: Context) -> None:
         limits = Limits(max_ratio=source.max_ratio, max_total_bytes=source.max_total_bytes)
         self._chunk_bytes = source.chunk_bytes
+        self._max_bytes = source.max_conversation_bytes
         # Only the paths are kept: a glob may name thousands of exports.
         self._exports: dict[str, str] = {}
         self._limits = limits
@@ -48,7 +60,7 @@ class ExportReader(Reader):
             return
         shape, start = find_start(export.blocks(member))
         at = start if after is None else after
-        pieces = split(export.blocks(member, at), shape, at, resumed=after is not None)
+        pieces = split(export.blocks(member, at), shape, at, resumed=after is not None, max_bytes=self._max_bytes)
         yield from _Chunks(partition, self._chunk_bytes, at if after is not None else 0).cut(pieces)
 
     def open_asset(self, asset: Asset) -> BinaryIO:
@@ -88,12 +100,15 @@ class _Chunks:
     sequence: int = 0
     held: list[Piece] = field(factory=list)
     held_bytes: int = 0
+    strangers: int = 0
 
     def cut(self, pieces: Iterator[Piece]) -> Iterator[Chunk]:
         try:
             for piece in pieces:
                 size = piece.end - piece.start
-                if self.held and self.held_bytes + size > self.max_bytes and self.held[-1].next is not None:
+                self._count_stranger(piece, size)
+                full = self.held_bytes + size > self.max_bytes or len(self.held) >= _MAX_PIECES
+                if self.held and full and self.held[-1].next is not None:
                     yield self._chunk()
                 self.held.append(piece)
                 self.held_bytes += size
@@ -103,6 +118,18 @@ class _Chunks:
             raise
         if self.held:
             yield self._chunk()
+
+    def _count_stranger(self, piece: Piece, size: int) -> None:
+        """Count what is surely no conversation.
+
+        Raises:
+            InputError: there is too much of it; each would become an entry in the quarantine.
+        """
+        if piece.data is None or (size < _SHORT_BYTES and not is_conversation(piece.data)):
+            self.strangers += 1
+            if self.strangers > _MAX_STRANGERS:
+                raise InputError(f"`{self.partition.label}` holds more than {_MAX_STRANGERS} pieces that are no "
+                                 "conversations: check where it comes from")  # fmt: skip
 
     def _chunk(self) -> Chunk:
         last = self.held[-1]

@@ -5,7 +5,9 @@ fails here: each object may also be any other JSON value, and whoever uses it lo
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -133,15 +135,43 @@ class Parsed(NamedTuple):
     """A conversation taken apart.  ``raw`` holds the bytes of *all* nodes, in the order of ``nodes``."""
 
     envelope: Envelope
-    nodes: dict[str, Node | Other]
+    nodes: Mapping[str, Node | Other]
     raw: Raw
 
+
+class LargeNodes(Mapping[str, Node | Other]):
+    """The nodes of a large conversation, each decoded whenever it is asked for: decoded, all together
+    would take five times the memory of their JSON."""
+
+    def __init__(self, raw: dict[str, bytes]) -> None:
+        self._raw = raw
+
+    def __getitem__(self, key: str) -> Node | Other:
+        return _decode_node(self._raw[key])  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._raw
+
+
+_TWICE = "a key stands twice in one object, so nobody can say which value counts"
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_node = msgspec.json.Decoder(Node | Other).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
+LARGE_BYTES = 8 << 20
+"""From here on a conversation is decoded slower, in less memory."""
+
 _NO_BREAKS = bytes.maketrans(b"\n\r\t", b"   ")
+_KEY = re.compile(rb' *"[^"\\]*+(?:\\.[^"\\]*+)*+" *: *', re.DOTALL)
+_NEXT = re.compile(rb" *([,}])")
+_MAPPING_KEY = b'"mapping"'
 
 
 def parse(data: bytes) -> Parsed:
@@ -162,6 +192,8 @@ def parse(data: bytes) -> Parsed:
         # Lone surrogates, which only the standard library takes; or an error that it names better.
         parsed = _parse_any(data)
     _check(parsed.envelope, data)
+    # The nodes have it all.
+    parsed.envelope.mapping = None
     return parsed
 
 
@@ -176,7 +208,12 @@ def _parse_fast(data: bytes) -> Parsed:
     if not isinstance(mapping, dict):
         return Parsed(envelope, {}, Raw(data, ()))
     raw = list(map(bytes, mapping.values()))
-    nodes = dict(zip(mapping, map(_decode_node, raw), strict=True))
+    if len(data) >= LARGE_BYTES:
+        # What cannot be decoded is to be known now.
+        deque(map(_decode_node, raw), maxlen=0)
+        nodes: Mapping[str, Node | Other] = LargeNodes(dict(zip(mapping, raw, strict=True)))
+    else:
+        nodes = dict(zip(mapping, map(_decode_node, raw), strict=True))
     return Parsed(envelope, nodes, Raw(_without_mapping(data, envelope, mapping, raw), tuple(raw)))
 
 
@@ -187,6 +224,7 @@ def _parse_any(data: bytes) -> Parsed:
         raise RecordError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise RecordError("not a conversation: it is not an object")
+    json.loads(data, object_pairs_hook=_refuse_second_keys)
     try:
         mapping = value.get("mapping")
         rows = mapping if isinstance(mapping, dict) else {}
@@ -199,6 +237,12 @@ def _parse_any(data: bytes) -> Parsed:
         )
     except ValueError:
         raise RecordError("not JSON: a number is too large") from None
+
+
+def _refuse_second_keys(pairs: list[tuple[str, None]]) -> None:
+    # Here the raw JSON is written anew, so that of two values one would be gone.
+    if len(dict(pairs)) < len(pairs):
+        raise RecordError(_TWICE)
 
 
 def _convert(value: JSON, kind: Any) -> Any:
@@ -232,10 +276,31 @@ def _without_mapping(data: bytes, envelope: Envelope, mapping: Mapping[str, Any]
             last = colon + raw[-1] + b"}"
             if start > 9 + len(colon) and data.startswith(last, start + size - len(last)):
                 cut = data[:start] + b"null" + data[start + size :]
-                if _is_same(cut, envelope):
+                if cut.count(_MAPPING_KEY) == 1 and _is_same(cut, envelope):
                     return cut
-    values = {k: b"null" if k == "mapping" else bytes(v) for k, v in _decode_object(data).items()}
+    values = {k: bytes(v) for k, v in _decode_object(data).items()}
+    _refuse_second_values(data, values.values())
+    _refuse_second_values(values["mapping"], raw)
+    values["mapping"] = b"null"
     return b"{%s}" % b",".join(b"%s:%s" % (msgspec.json.encode(k), v) for k, v in values.items())
+
+
+def _refuse_second_values(data: bytes, values: Iterable[bytes]) -> None:
+    """Follow the values of an object, of which a parser keeps the last where a key stands twice.
+
+    Raises:
+        RecordError: there are more; one of them would be lost.
+    """
+    at = 1
+    for value in values:
+        key = _KEY.match(data, at)
+        end = _NEXT.match(data, key.end() + len(value)) if key and data.startswith(value, key.end()) else None
+        if end is None:
+            raise RecordError(_TWICE)
+        at = end.end(1)
+    # Behind the last value, or in an object that has none, only its bracket is left.
+    if data[at if at == 1 else at - 1 :].strip(b" ") != b"}":
+        raise RecordError(_TWICE)
 
 
 def _is_same(cut: bytes, envelope: Envelope) -> bool:

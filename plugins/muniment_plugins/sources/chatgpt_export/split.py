@@ -19,16 +19,22 @@ from attrs import field, frozen
 from muniment.canonical import loads
 from muniment_plugins.sources.chatgpt_export.window import Window
 
-MAX_CONVERSATION_BYTES = 256 << 20
-"""A larger value is rejected: it would have to be held in memory whole."""
+MAX_CONVERSATION_BYTES = 128 << 20
+"""A larger value is rejected unless more is allowed: it would have to be held in memory whole."""
 
 _MAX_OTHER_BYTES = 1 << 20  # of a value that is no object, so no conversation
 _MAX_CHECKED_BYTES = 64 << 20  # of a value that is parsed to check where the brackets say it ends
 _LONGEST_TOKEN = 32
 _HELD_BYTES = 64 << 10  # at the end of a range that was not cut yet: what may belong to its end
 _LOOK_AHEAD_BYTES, _LOOK_AHEAD_VALUES = 1 << 20, 64
-_MAX_BRACKETS = 4_000_000  # that are followed to find the end of one rejected range: some two seconds
-_DEEP_CANDIDATES = 1000  # in one rejected range; each costs a thousand levels of nesting
+_MAX_DEPTH, _MAX_CANDIDATE_DEPTH = 200_000, 2000  # nothing decodes a hundredth of the first
+_DENSE_BYTES = 2 << 20  # from here on it matters how many values there are
+# What looking for the next conversation may cost, so that time stays linear; some two seconds each.  Beyond it
+# all that is left is one rejected range.
+_MAX_BRACKETS = 4_000_000  # that are followed
+_DEEP_CANDIDATES = 1000  # each costs a thousand levels of nesting
+_MAX_CANDIDATES, _MAX_LIKELY_CANDIDATES = 100_000, 300_000
+_BYTES_PER_CANDIDATE = 200  # so many more are looked at in more data
 _MAX_HEAD_BYTES = 16 << 20  # of what stands before the array
 
 _COMMA, _OPEN, _CLOSE, _BRACE, _END_BRACE, _QUOTE = b',[]{}"'
@@ -96,7 +102,9 @@ def find_start(blocks: Iterable[bytes]) -> tuple[Shape, int]:
     raise NotJSONError
 
 
-def split(blocks: Iterable[bytes], shape: Shape, at: int, *, resumed: bool = False) -> Iterator[Piece]:
+def split(
+    blocks: Iterable[bytes], shape: Shape, at: int, *, resumed: bool = False, max_bytes: int | None = None
+) -> Iterator[Piece]:
     """Cut an array into its values, in order and without gaps but for separators.
 
     Args:
@@ -104,8 +112,9 @@ def split(blocks: Iterable[bytes], shape: Shape, at: int, *, resumed: bool = Fal
         shape: what `find_start` said.
         at: where `find_start` said that the first value stands, or with ``resumed`` a `Piece.next`.
         resumed: ``at`` stands behind a comma.
+        max_bytes: of a value; `MAX_CONVERSATION_BYTES` if None.
     """
-    cutter = _Cutter(Window(blocks, at), shape)
+    cutter = _Cutter(Window(blocks, at), shape, MAX_CONVERSATION_BYTES if max_bytes is None else max_bytes)
     return cutter.single(at) if shape is Shape.SINGLE else cutter.array(at, resumed)
 
 
@@ -155,14 +164,15 @@ class _MalformedError(Exception):
 class _Cutter:
     """Cuts one array."""
 
-    __slots__ = ("brackets", "recovering", "scans", "shape", "window")
+    __slots__ = ("brackets", "candidates", "max_bytes", "recovering", "scans", "shape", "window")
 
-    def __init__(self, window: Window, shape: Shape) -> None:
+    def __init__(self, window: Window, shape: Shape, max_bytes: int = MAX_CONVERSATION_BYTES) -> None:
         self.window = window
         self.shape = shape
+        self.max_bytes = max_bytes
         self.recovering = False
-        self.scans = 0  # how often brackets were followed while recovering
-        self.brackets = 0  # how many
+        # While recovering: how often brackets were followed, how many, and at how many places.
+        self.scans = self.brackets = self.candidates = 0
 
     # --- the three shapes
 
@@ -198,7 +208,7 @@ class _Cutter:
             return
         end = window.trim(start, separator)
         whole = window.byte_at(separator) == -1
-        yield Piece(start, end, window.end if whole else None, window.cut(start, end))
+        yield Piece(start, end, window.end if whole else None, *self._value(start, end))
         if not whole:
             yield self._rest(separator, _MalformedError("data behind the end of the JSON"))
 
@@ -223,18 +233,19 @@ class _Cutter:
                 continue
             mark = window.byte_at(separator)
             end = window.trim(start, separator)
-            data = window.cut(start, end)
+            data, reason, digest = self._value(start, end)
             if mark == _COMMA:
+                window.drop(separator)
                 at = window.skip_blanks(separator + 1)
-                yield Piece(start, end, at, data)
+                yield Piece(start, end, at, data, reason, digest)
                 continue
             if mark == _CLOSE and self._closes(separator):
-                yield Piece(start, end, self._exhaust(), data)
+                yield Piece(start, end, self._exhaust(), data, reason, digest)
                 return
             # A value that is no conversation may have swallowed the bracket of the array, and conversations.
-            kept = is_conversation(data)
+            kept = data is None or is_conversation(data)
             if kept:
-                yield Piece(start, end, None, data)
+                yield Piece(start, end, None, data, reason, digest)
             if kept and mark == -1:
                 yield self._empty(window.end, "the file ends inside the array")
                 return
@@ -244,6 +255,15 @@ class _Cutter:
             at = piece.next or window.end
             if at >= window.end and window.ended:
                 return
+
+    def _value(self, start: int, end: int) -> tuple[bytes | None, str, str]:
+        """Return a value's bytes, or why it is rejected and its digest: as a `Piece` has them."""
+        window = self.window
+        if end - start < _DENSE_BYTES or not window.is_dense(start, end):
+            return window.cut(start, end), "", ""
+        digest = hashlib.sha256()
+        window.feed(digest, start, end)
+        return None, "it holds more values than any conversation of its size", digest.hexdigest()
 
     # --- where a value ends
 
@@ -265,6 +285,9 @@ class _Cutter:
             if message is None:
                 if window.ended:
                     return window.end
+                if first == _BRACE:
+                    # It is whole, and only blanks were seen behind it.
+                    return window.skip_blanks(window.trim(start, window.end), keep=True)
             elif not message:
                 if not _ERROR_NAMES_END:
                     return self._follow_brackets(start)
@@ -308,9 +331,10 @@ class _Cutter:
         return _LONE_SURROGATE.search(self.window.buffer, start - base, end - base) is not None
 
     def _grow(self, first: int, held: int, amount: int) -> None:
-        if held > MAX_CONVERSATION_BYTES or (first != _BRACE and held > _MAX_OTHER_BYTES):
-            raise _MalformedError(f"does not end within {held >> 20} MiB")
-        self.window.fill(amount)
+        most = self.max_bytes if first == _BRACE else _MAX_OTHER_BYTES
+        if held > most:
+            raise _MalformedError(f"does not end within {most >> 20} MiB")
+        self.window.fill(min(amount, most + 1 - held))
 
     def _follow_brackets(self, start: int, *, check: bool = True) -> int:
         """Do what `_separator` does, by brackets and strings alone; parse the value to ``check`` it."""
@@ -330,7 +354,7 @@ class _Cutter:
         if first not in (_BRACE, _OPEN):
             return self._scalar_end(start, first)
         at, depth = start, 0
-        while not (self.recovering and self.brackets > _MAX_BRACKETS):
+        while not (self.recovering and self.brackets > _MAX_BRACKETS + window.end):
             offset = at - window.base
             match = _TO_BRACKET.match(window.buffer, offset)
             offset = match.end() if match else offset
@@ -341,7 +365,9 @@ class _Cutter:
                 self._grow(first, held, held)
                 continue
             depth += 1 if window.buffer[offset] in (_BRACE, _OPEN) else -1
-            self.brackets += 1
+            if depth > (_MAX_CANDIDATE_DEPTH if self.recovering else _MAX_DEPTH):
+                raise _MalformedError("nested too deeply")
+            self.brackets += self.recovering
             at = window.base + offset + 1
             if depth == 0:
                 return at
@@ -393,49 +419,59 @@ class _Cutter:
         window = self.window
         digest = hashlib.sha256()
         hashed = at = start
-        self.scans = self.brackets = 0
         self.recovering = True
         try:
             if at_start and window.byte_at(start) == _BRACE and self._is_next(start):
                 return self._empty(start, error.reason)
             while True:
-                pattern = _CANDIDATE if self.scans < _DEEP_CANDIDATES else _LIKELY_CANDIDATE
+                more = window.end // _BYTES_PER_CANDIDATE
+                if self.candidates > _MAX_LIKELY_CANDIDATES + more:
+                    break
+                few = self.scans < _DEEP_CANDIDATES + more // 1000 and self.candidates < _MAX_CANDIDATES + more
+                pattern = _CANDIDATE if few else _LIKELY_CANDIDATE
                 match = pattern.search(window.buffer, at - window.base)
                 if match is None:
                     if window.ended:
                         break
                     at = max(at, window.end - _HELD_BYTES)
                     if at > hashed:
-                        digest.update(window.cut(hashed, at))
+                        window.feed(digest, hashed, at)
                         window.drop(at)
                         hashed = at
                     window.fill(1)
                     continue
                 comma, at = window.base + match.start(), window.base + match.end()
+                self.candidates += 1
                 if self._is_next(at):
                     end = max(window.trim(hashed, comma), hashed)
-                    digest.update(window.cut(hashed, end))
+                    window.feed(digest, hashed, end)
                     return Piece(start, end, at, None, error.reason, digest.hexdigest())
         finally:
             self.recovering = False
+        hashed = self._drain(digest, hashed)
         end = self._end_of_rest(hashed, error)
-        digest.update(window.cut(hashed, end))
+        window.feed(digest, hashed, end)
         return Piece(start, end, window.end, None, error.reason, digest.hexdigest())
 
     def _rest(self, start: int, error: _MalformedError) -> Piece:
         """Return all that is left as one rejected range."""
         window = self.window
         digest = hashlib.sha256()
-        hashed = start
+        hashed = self._drain(digest, start)
+        end = window.trim(hashed, window.end)
+        window.feed(digest, hashed, end)
+        return Piece(start, end, window.end, None, error.reason, digest.hexdigest())
+
+    def _drain(self, digest: "hashlib._Hash", hashed: int) -> int:
+        """Take the data to its end, all but the last of it into ``digest``; return where that begins."""
+        window = self.window
         while not window.ended:
             upto = max(hashed, window.end - _HELD_BYTES)
-            digest.update(window.cut(hashed, upto))
+            window.feed(digest, hashed, upto)
             window.drop(upto)
             hashed = upto
             window.fill(1)
-        end = window.trim(hashed, window.end)
-        digest.update(window.cut(hashed, end))
-        return Piece(start, end, window.end, None, error.reason, digest.hexdigest())
+        return hashed
 
     def _end_of_rest(self, hashed: int, error: _MalformedError) -> int:
         """Return the end of a rejected range behind which no conversation came: before the brackets that

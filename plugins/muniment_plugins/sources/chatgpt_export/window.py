@@ -2,11 +2,17 @@
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import hashlib
 
 MAX_BLANK_BYTES = 16 << 20
 """So many blanks are skipped while what stands before them has to be kept."""
 
 _BLANK = b" \t\r\n"
+_TRIMMED_BYTES = 64  # looked at together; mostly one is enough
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NO_BLANK = re.compile(rb"[^ \t\r\n]")
 
 
@@ -68,10 +74,33 @@ class Window:
 
     def trim(self, start: int, end: int) -> int:
         """Return where the blanks before ``end`` begin, but not less than ``start``."""
-        buffer, low, at = self.buffer, start - self.base, end - self.base
-        while at > low and buffer[at - 1] in _BLANK:
-            at -= 1
+        low, at = start - self.base, end - self.base
+        while at > low:
+            first = max(low, at - _TRIMMED_BYTES)
+            kept = len(self.buffer[first:at].rstrip(_BLANK))
+            if kept:
+                return self.base + first + kept
+            at = first
         return self.base + at
+
+    def feed(self, digest: "hashlib._Hash", start: int, end: int) -> None:
+        """Add bytes to a digest, without a copy of them."""
+        with memoryview(self.buffer) as view, view[start - self.base : end - self.base] as part:
+            digest.update(part)
+
+    def is_dense(self, start: int, end: int) -> bool:
+        """Tell whether JSON has more values than one for five bytes: it is built of empty ones, each of which
+        takes thirty times its bytes when it is decoded."""
+        low, high = start - self.base, end - self.base
+        most = (high - low) // 5
+        signs = self._signs(low, high)
+        if signs <= most:
+            return False
+        # What was said may well hold such signs.
+        return signs - sum(self._signs(*m.span()) for m in _STRING.finditer(self.buffer, low, high)) > most
+
+    def _signs(self, start: int, end: int) -> int:
+        return sum(self.buffer.count(sign, start, end) for sign in (b",", b"[", b"{"))
 
     def cut(self, start: int, end: int) -> bytes:
         with memoryview(self.buffer) as view:

@@ -206,6 +206,7 @@ class TestDamage:
         """A checksum is known to be wrong only at the end: the run fails there, its commits stand."""
         path = zipped({"conversations.json": [conversation(n) for n in range(50)]})
         data = bytearray(path.read_bytes())
+        data[14] ^= 1
         data[data.index(b"PK\1\2") + 16] ^= 1
         path.write_bytes(data)
         opened = reader(path, chunk_bytes=3000)
