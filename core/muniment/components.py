@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, Flag, auto
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 import attrs
 from attrs import field, frozen
 
 from muniment.model import JSON, Asset, Dropped, Origin, Record, Rejected
 from muniment.secrets import Secret, reveal
+
+if TYPE_CHECKING:
+    from muniment.verification import Finding, Inspection
 
 Position = JSON
 """Where a chunk ended.  Opaque to the engine; always the end of a whole chunk."""
@@ -167,10 +170,14 @@ class Prepared:
 
 @frozen
 class Orphan:
-    """Something that a killed attempt left behind in a target."""
+    """Something that a killed attempt left behind in a target.
+
+    ``doubt`` says why it may be archived data all the same; then nothing removes it.
+    """
 
     where: str
     size: int = 0
+    doubt: str = ""
 
 
 @frozen
@@ -210,7 +217,8 @@ class Context:
     from the source to this sink; ``state_dir`` is where local state lives for targets that cannot
     hold their own; ``on_plan_change`` is ``keep``, ``new_version`` or ``rewrite``; ``first_unit`` is
     the number of the first unit that a writer will seal, so that it can name what it begins;
-    ``fingerprint`` is of the partition that a writer is opened for.
+    ``fingerprint`` is of the partition that a writer is opened for.  ``made_with`` says which versions
+    of what bring the records, for the manifests.
     """
 
     run: str
@@ -221,6 +229,7 @@ class Context:
     on_plan_change: str = "keep"
     first_unit: int = 1
     fingerprint: str = ""
+    made_with: Mapping[str, JSON] = field(factory=dict)
     open_asset: Callable[[Asset], BinaryIO] = no_assets
     stopping: Callable[[], bool] = never
 
@@ -352,6 +361,17 @@ class Sink(Component):
         """Return the target; one per run, on the driver: it owns commits."""
         raise NotImplementedError
 
+    def open_leftovers(self, ctx: Context) -> "Target | None":
+        """Return a target of which only `Target.orphans` and `Target.collect` are used.
+
+        Opening it changes nothing.  Default: None, for places where a killed attempt leaves nothing.
+        """
+        return None
+
+    def is_locked(self, ctx: Context) -> bool:
+        """Say whether `open_leftovers` keeps other runs away.  Default: yes, for nothing is left."""
+        return True
+
     def state_path(self, ctx: Context) -> Path | None:
         """Return the SQLite file that holds the ledger of this target: runs, checkpoints, quarantine."""
         return None
@@ -359,6 +379,19 @@ class Sink(Component):
     def open_known(self, ctx: Context) -> Known | None:
         """Return a look-up of what is stored (read-only; opened in workers), or None to skip the look-up."""
         return None
+
+    def verify(self, ctx: Context, inspection: "Inspection") -> "Iterator[Finding]":
+        """Read everything and yield what is not as the manifests say.  Nothing is written, no lock is taken.
+
+        Raises:
+            NotImplementedError: this sink keeps no manifests.
+            InputError: there is nothing to verify.
+        """
+        raise NotImplementedError(f"{ctx.path} keeps no manifests, so nothing can be verified")
+
+    def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
+        """Yield the manifests and the checkpoint as files, (name, bytes), for a hand-over.  Default: none."""
+        return iter(())
 
 
 class Writer(Session, ABC):
@@ -398,6 +431,14 @@ class Target(Session, ABC):
     def orphans(self) -> Iterator[Orphan]:
         """Yield what killed attempts left behind."""
         return iter(())
+
+    def collect(self, orphan: Orphan) -> None:
+        """Remove what `orphans` has yielded.
+
+        Raises:
+            NotImplementedError: this target has no orphans.
+        """
+        raise NotImplementedError
 
     def read_back(self) -> Iterator[Record]:
         """Yield every stored record, merged from its versions.
@@ -442,6 +483,9 @@ class Target(Session, ABC):
             How many records were marked by this call.  Default: none, for targets that cannot.
         """
         return 0
+
+    def note_report(self, report: Mapping[str, JSON]) -> None:
+        """Hear what the manifest of the run's end is to say about its sources; before `end_run`."""
 
     def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
         """Hear how the run ended; after the last commit."""

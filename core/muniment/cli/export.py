@@ -2,13 +2,17 @@
 
 import re
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from muniment.cli import screen
-from muniment.cli.assemble import export_plan, sink_for
+from muniment.cli.assemble import export_plan, is_archive_name, sink_for
 from muniment.cli.options import Moment, options_as_usage, run_options, target_options
+
+if TYPE_CHECKING:
+    from muniment.plugins import Registry
 
 
 @click.command("export", short_help="Write an archive in another format.")
@@ -28,6 +32,10 @@ from muniment.cli.options import Moment, options_as_usage, run_options, target_o
     "--branch", type=click.Choice(["all", "visible"]), default="all", show_default=True,
     help="All branches, or only the one that the vendor's page shows.",
 )  # fmt: skip
+@click.option(
+    "--bagit", is_flag=True,
+    help="Make TARGET a bag (BagIt 1.0) for a hand-over: JSON Lines, images, files, and the archive's manifests.",
+)  # fmt: skip
 @target_options
 @run_options
 def export(
@@ -38,6 +46,7 @@ def export(
     models: tuple[str, ...],
     title: str | None,
     branch: str,
+    bagit: bool,
     format_: str | None,
     mode: str | None,
     compression: str | None,
@@ -57,7 +66,9 @@ def export(
       muniment export archive.db --format markdown --to ./chats
       muniment export archive.db --to all.jsonl.zst
       muniment export archive.db --to 2025.csv --after 2025-01-01 --before 2026-01-01
+      muniment export archive.db --bagit --to ./for-the-examiner
     """
+    from muniment.bagit import PAYLOAD, check_free
     from muniment.cli.running import finish, run_plan
     from muniment.plugins import load_registry
 
@@ -72,11 +83,29 @@ def export(
     if branch == "visible":
         transforms.append(("select_branch", {}))
     registry = load_registry()
+    place = to
+    if bagit:
+        if format_ or mode or fts or is_archive_name(to):
+            raise click.UsageError("a bag is a folder that holds JSON Lines; leave out --format, --mode and --fts")
+        check_free(Path(to))
+        place, format_, mode = str(Path(to, PAYLOAD)), "jsonl", "append"
     with options_as_usage():
-        sink = sink_for(registry, to, format_=format_, mode=mode, compression=compression, fts=fts)
+        sink = sink_for(registry, place, format_=format_, mode=mode, compression=compression, fts=fts)
         plan = export_plan(registry, archive, sink, transforms, workers=workers, allow_incomplete=allow_incomplete)
     report = run_plan(plan, registry, silent=quiet or as_json)
+    if bagit:
+        _finish_bag(registry, Path(to), archive)
     code = finish(report, as_json=as_json, quiet=quiet, more={"target": to})
     if not (quiet or as_json):
         screen.out(f"in {screen.line(to)}")
     return code
+
+
+def _finish_bag(registry: "Registry", bag: Path, archive: str) -> None:
+    """Add the proof of the archive that was exported, and what makes the folder a bag."""
+    from muniment.bagit import finish
+    from muniment.components import Context
+
+    path = sink_for(registry, archive)
+    proof = path.step.component.proof_files(Context(run="", path=path.step.path))
+    finish(bag, proof, {"External-Description": "Conversations with language models, exported by muniment"})

@@ -95,16 +95,30 @@ def key() -> None:
 
 @key.command(short_help="Make a key and the file that holds it.")
 @click.argument("path", type=_PATH)
+@click.option(
+    "--signing", metavar="NAME",
+    help="Make a key that signs archives, in the name of NAME, instead of one that encrypts.",
+)  # fmt: skip
 @json_option
-def new(path: Path, as_json: bool) -> int:
+def new(path: Path, signing: str | None, as_json: bool) -> int:
     """Make a key, and a file that holds it and that only you can read.
 
     \b
-    Example:
+    Examples:
       muniment key new archive.key
+      muniment key new sign.key --signing archive.example.org
     """
     from muniment.crypto import create_key_file
+    from muniment.proof import create_signing_key
 
+    if signing is not None:
+        public = str(create_signing_key(path, signing).verifier)
+        if as_json:
+            screen.out_json({"path": str(path), "public_key": public})
+        else:
+            screen.out(f"made a signing key in {screen.line(str(path))}; whoever verifies needs its public key:")
+            screen.out(public)
+        return 0
     made = create_key_file(path)
     if as_json:
         screen.out_json({"path": str(path), "key": made.id})

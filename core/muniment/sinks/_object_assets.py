@@ -22,6 +22,7 @@ class AssetCopies:
         self._prefix = prefix
         self.open_asset = open_asset
         self._staged: dict[str, Staged] = {}
+        self._named: dict[str, None] = {}
         self._held = 0
 
     def add(self, assets: Iterable[Asset]) -> str:
@@ -34,11 +35,13 @@ class AssetCopies:
                 name = self._prefix + names.asset_name(asset.sha256 or "", asset.name, asset.mime_type)
             except ValueError as error:
                 return f"asset `{asset.id}` cannot be stored: {error}"
-            if name in self._staged or self._storage.exists(name):
-                continue
-            problem = self._stage(asset, name)
-            if problem:
-                return problem
+            if name not in self._staged and not self._storage.exists(name):
+                problem = self._stage(asset, name)
+                if problem:
+                    return problem
+                if name not in self._staged:
+                    continue
+            self._named[name] = None
         if self._held >= _HELD_BYTES and not self._storage.capabilities.reads_staged:
             # A copy that no record names in the end does no harm: it is what its name says.
             self._storage.sync()
@@ -62,6 +65,11 @@ class AssetCopies:
         """Return the digests of the assets that were missing since the last call."""
         missing, self.missing = tuple(self.missing), {}
         return missing
+
+    def take_named(self) -> tuple[str, ...]:
+        """Return the names of the copies that records have asked for since the last call, new ones or old."""
+        named, self._named = tuple(self._named), {}
+        return named
 
     def __len__(self) -> int:
         return len(self._staged)

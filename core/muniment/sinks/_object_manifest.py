@@ -1,89 +1,30 @@
-"""What did a unit store?  One JSON object per commit, numbered, each naming the one before.
+"""Where do the manifests of an object target lie?  One JSON object per commit, numbered.
 
-The manifests are the authority on what an object target holds: an object that none of them names is
-not part of the archive.
+They are the authority on what an object target holds: an object that none of them names is not part
+of the archive.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
 
-import attrs
-import msgspec
-from attrs import field, frozen
-
-from muniment.components import Checkpoint, Counts, Unit
 from muniment.errors import FatalError
-from muniment.model import JSON, Rejected
+from muniment.manifest import Log, Manifest
+from muniment.model import JSON
+from muniment.proof import MAX_BYTES, SignedHead
 from muniment.state import StoredRecord
 from muniment.storage import Storage
 
+__all__ = ["Manifest"]
+
 PREFIX = ".muniment/manifests/"
-_VERSION = 1
+HEAD = ".muniment/checkpoint"
+"""The signed head of the log, where the storage can replace it."""
+HEADS = ".muniment/checkpoints/"
+"""The signed heads, one object each, where it cannot."""
+
 _NAME = re.compile(re.escape(PREFIX) + r"([0-9]{8,})\.json")
-
-
-@frozen(kw_only=True)
-class Manifest:
-    """What one commit stored.
-
-    ``objects`` are ``{name, size, sha256, records}``; a record's row is ``[key, source_hash,
-    updated_at, message digests (hex, 8 digits each), supersedes]``, where ``supersedes`` says that
-    earlier versions of it no longer count.  ``removed`` are names, ``missing_assets`` digests.
-    ``previous`` is the SHA-256 of the manifest before, empty for the first.
-    """
-
-    number: int
-    unit: Unit
-    plan_hash: str
-    mode: str
-    format: str
-    pipeline: str = ""
-    sink: str = ""
-    format_options: Mapping[str, JSON] = field(factory=dict)
-    objects: tuple[dict[str, Any], ...] = ()
-    removed: tuple[str, ...] = ()
-    missing_assets: tuple[str, ...] = ()
-    previous: str = ""
-
-    def to_json(self) -> bytes:
-        """Return canonical JSON: sorted keys, no blanks, ASCII."""
-        value = {
-            **{a.name: getattr(self, a.name) for a in attrs.fields(Manifest)},
-            "version": _VERSION,
-            "unit": {
-                **attrs.asdict(self.unit),
-                "quarantined": msgspec.to_builtins(self.unit.quarantined),
-            },
-            "format_options": dict(self.format_options),
-        }
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
-
-    @classmethod
-    def from_json(cls, data: bytes) -> "Manifest":
-        """Return what `to_json` wrote.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is something else.
-        """
-        value = json.loads(data)
-        if value.pop("version") != _VERSION:
-            raise ValueError("it was written by a newer version")
-        unit = value.pop("unit")
-        quarantined = msgspec.convert(unit.pop("quarantined"), tuple[Rejected, ...])
-        checkpoint, counts = Checkpoint(**unit.pop("checkpoint")), Counts(**unit.pop("counts"))
-        for name in ("objects", "removed", "missing_assets"):
-            value[name] = tuple(value[name])
-        return cls(unit=Unit(checkpoint=checkpoint, counts=counts, quarantined=quarantined, **unit), **value)
-
-    def records(self) -> Iterator[StoredRecord]:
-        """Yield what this commit stored, for the state."""
-        for made in self.objects:
-            for key, source_hash, updated_at, digits, _ in made["records"]:
-                messages = frozenset(digits[i : i + 8] for i in range(0, len(digits), 8))
-                yield StoredRecord(key, source_hash, self.plan_hash, updated_at, made["name"], messages, self.unit.run)
 
 
 def row(record: StoredRecord, *, supersedes: bool) -> list[JSON]:
@@ -107,14 +48,18 @@ def name_of(number: int) -> str:
     return f"{PREFIX}{number:08}.json"
 
 
+def is_manifest(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def numbers(storage: Storage) -> list[int]:
     """Return the numbers of the manifests that a storage holds, in order."""
     matches = (_NAME.fullmatch(s.name) for s in storage.list(PREFIX))
     return sorted(int(m[1]) for m in matches if m)
 
 
-def load(storage: Storage, number: int) -> tuple[Manifest, str]:
-    """Return a manifest and the SHA-256 of its bytes.
+def load(storage: Storage, number: int) -> tuple[Manifest, bytes]:
+    """Return a manifest and its bytes.
 
     Raises:
         FatalError: it is missing or damaged.
@@ -123,8 +68,8 @@ def load(storage: Storage, number: int) -> tuple[Manifest, str]:
     try:
         with storage.open(name) as stream:
             data = stream.read()
-        return Manifest.from_json(data), hashlib.sha256(data).hexdigest()
-    except (ValueError, KeyError, TypeError, FileNotFoundError, msgspec.ValidationError) as error:
+        return Manifest.from_json(data), data
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
         raise FatalError(
             f"manifest `{name}` cannot be read ({type(error).__name__}); restore it from a copy, or write to"
             " a new place"
@@ -135,3 +80,83 @@ def load_all(storage: Storage) -> Iterator[Manifest]:
     """Yield the manifests of a storage, in order."""
     for number in numbers(storage):
         yield load(storage, number)[0]
+
+
+def log_of(storage: Storage, last: Manifest, data: bytes) -> Log:
+    """Return the log that ends with the manifest ``last``, whose bytes are ``data``.
+
+    Raises:
+        FatalError: an earlier manifest is needed, and is missing or damaged.
+    """
+    try:
+        log = Log.behind(last, data)
+    except ValueError as error:
+        raise FatalError(
+            f"manifest `{name_of(last.number)}` does not fit its number; restore it from a copy"
+        ) from error
+    if log is not None:
+        return log
+    # Versions before the log: what it would have been is in the manifests themselves.
+    log = Log()
+    for number in range(1, last.number + 1):
+        log.append(load(storage, number)[1])
+    return log
+
+
+# --- the head of the log --------------------------------------------------------------------
+
+
+def head_name(storage: Storage, size: int) -> str:
+    """Return the name of the object that holds the head of a log of this size."""
+    return HEAD if storage.capabilities.replaces else f"{HEADS}{size:08}"
+
+
+def load_head(storage: Storage) -> tuple[str, bytes]:
+    """Return the name and bytes of the newest head; empty where there is none."""
+    found: list[tuple[float, str, bytes]] = []
+    for name in (*heads(storage)[-1:], HEAD):
+        with suppress(FileNotFoundError), storage.open(name) as stream:
+            note = stream.read(MAX_BYTES + 1)
+            found.append((_size_of(note), name, note))
+    return max(found)[1:] if found else ("", b"")
+
+
+def heads(storage: Storage) -> list[str]:
+    """Return the names of the heads that were never replaced, oldest first."""
+    return sorted(s.name for s in storage.list(HEADS))
+
+
+def _size_of(note: bytes) -> float:
+    try:
+        return SignedHead.parse(note).head.size
+    except ValueError:
+        # A damaged one is not passed over.
+        return inf
+
+
+def proof_files(storage: Storage) -> Iterator[tuple[str, bytes]]:
+    """Yield the manifests and the newest head as files."""
+    for number in numbers(storage):
+        yield f"manifests/{number:08}.json", load(storage, number)[1]
+    _, note = load_head(storage)
+    if note:
+        yield "checkpoint", note
+
+
+def store_head(storage: Storage, log: Log, note: bytes) -> None:
+    """Replace the head; what was committed is durable before."""
+    name = head_name(storage, log.number)
+    staged = storage.stage(name)
+    try:
+        staged.write(note)
+        staged.close()
+        storage.sync()
+        try:
+            storage.publish(staged.token, name, if_absent=not storage.capabilities.replaces)
+        except FileExistsError:
+            # The same head, from an attempt whose answer was lost: it is the only one of this size.
+            storage.delete(staged.token)
+        storage.sync()
+    except BaseException:
+        staged.discard()
+        raise

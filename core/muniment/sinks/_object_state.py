@@ -5,29 +5,19 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from attrs import define
-
+from muniment.components import Counts
 from muniment.errors import FatalError
 from muniment.local_storage import make_folder
+from muniment.manifest import Log
 from muniment.sinks import _object_manifest as manifests
 from muniment.state import State
 from muniment.storage import Storage
 
 
-@define
-class Chain:
-    """Where the manifests end: the number of the last one (0 before the first) and its SHA-256.
+def open_state(path: Path, storage: Storage) -> tuple[State, Log, bool]:
+    """Return state that has seen every manifest, their log, and whether the state was made anew from them.
 
-    ``rebuilt`` says that the state was made anew from them.
-    """
-
-    number: int = 0
-    digest: str = ""
-    rebuilt: bool = False
-
-
-def open_state(path: Path, storage: Storage) -> tuple[State, Chain]:
-    """Return state that has seen every manifest; a damaged or foreign file is made anew.
+    A damaged or foreign file is made anew.
 
     Raises:
         FatalError: a manifest cannot be read.
@@ -35,7 +25,8 @@ def open_state(path: Path, storage: Storage) -> tuple[State, Chain]:
     make_folder(path.parent)
     state, made = _open_sound(path)
     try:
-        return state, _catch_up(state, storage, rebuilt=made)
+        log, made_anew = _catch_up(state, storage)
+        return state, log, made or made_anew
     except BaseException:
         state.close()
         raise
@@ -66,37 +57,43 @@ def _open_sound(path: Path) -> tuple[State, bool]:
         if state is not None:
             state.close()
         # It is a cache: all that it held is in the manifests.
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in (".sum", "", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     return State.open(path), True
 
 
-def _catch_up(state: State, storage: Storage, *, rebuilt: bool) -> Chain:
+def _catch_up(state: State, storage: Storage) -> tuple[Log, bool]:
     found = manifests.numbers(storage)
+    anew = False
     last = found[-1] if found else 0
     seen = state.last_manifest()
-    if seen > last:
-        # Manifests that it has seen are gone: it is of another target, or of a later copy of it.
+    if seen > last or (seen and not state.has_seen(manifests.load(storage, seen)[1])):
+        # It has seen other manifests: it is of another target, or of a later copy of it.
         with state.transaction():
             state.clear()
-        seen, rebuilt = 0, True
-    digest = ""
+        seen, anew = 0, True
+    data = b""
     for number in found:
         if number > seen:
-            manifest, digest = manifests.load(storage, number)
+            manifest, data = manifests.load(storage, number)
             with state.transaction():
-                add(state, manifest)
+                add(state, manifest, data)
             for name in manifest.removed:
                 storage.delete(name)
-    if found and seen == last:
-        digest = manifests.load(storage, last)[1]
-    return Chain(last, digest, rebuilt)
+    if not found:
+        return Log(), anew
+    if seen == last:
+        manifest, data = manifests.load(storage, last)
+    return manifests.log_of(storage, manifest, data), anew
 
 
-def add(state: State, manifest: manifests.Manifest) -> None:
-    """Note what a manifest says; inside a transaction."""
-    unit = manifest.unit
-    state.begin_run(unit.run, manifest.pipeline, manifest.sink)
-    state.put_records(manifest.records())
-    state.add_unit(unit)
-    state.set_last_manifest(manifest.number)
+def add(state: State, manifest: manifests.Manifest, data: bytes) -> None:
+    """Note what a manifest, whose bytes are ``data``, says; inside a transaction."""
+    state.begin_run(manifest.run, manifest.pipeline, manifest.sink)
+    state.put_records(manifest.stored())
+    if manifest.unit is not None:
+        state.add_unit(manifest.unit)
+    else:
+        report = manifest.report
+        state.end_run(manifest.run, int(report["exit_code"]), Counts(**report["counts"]))
+    state.set_last_manifest(manifest.number, data)

@@ -1,25 +1,28 @@
 """How does a staged unit become part of the archive?  Objects, then their manifest, then the state."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import attrs
+
 from muniment.components import Checkpoint, Context, Counts, Damage, Fence, Orphan, Prepared, Target
 from muniment.errors import ConfigError, FatalError, TargetBusyError
 from muniment.local_storage import make_folder
 from muniment.lock import TargetLock
+from muniment.manifest import Log, Manifest, now
 from muniment.model import JSON, Asset, Record
 from muniment.names import asset_name
 from muniment.objects import digest_of
+from muniment.proof import SignedHead, open_signer
 from muniment.retry import retry
 from muniment.sinks import _object_manifest as manifests
 from muniment.sinks._object_latest import refresh
 from muniment.sinks._object_payload import EARLIER
 from muniment.sinks._object_read import read_back
 from muniment.sinks._object_repair import damages
-from muniment.sinks._object_state import Chain, add, open_state, storing
+from muniment.sinks._object_state import add, open_state, storing
 from muniment.state import State
 
 if TYPE_CHECKING:
@@ -38,7 +41,11 @@ class ObjectTarget(Target):
         self.ctx = ctx
         self.layout = sink.layout
         self._state: State | None = None
-        self._chain = Chain()
+        self._log = Log()
+        self._rebuilt = self._head_is_due = False
+        self._writing: Manifest | None = None
+        self._report: Mapping[str, JSON] = {}
+        self._signer = open_signer(sink.proof, ctx)
         self._run = ""
         self._last_unit = 0
         self._tokens: set[str] = set()
@@ -51,7 +58,8 @@ class ObjectTarget(Target):
             self._check_capabilities()
             self._state_path = sink.state_path(ctx)
             with storing(self._state_path):
-                self._state, self._chain = open_state(self._state_path, self.storage)
+                self._state, self._log, self._rebuilt = open_state(self._state_path, self.storage)
+            self._head_is_due = not self._head_is_current()
             if self._lock:
                 self._remove_orphans()
         except BaseException:
@@ -75,6 +83,8 @@ class ObjectTarget(Target):
             else:
                 # The unit is stored already; what another attempt at it has staged is not needed.
                 self._drop([made for made in one.objects if made.get("token") not in self._tokens])
+        if self.storage.capabilities.replaces:
+            self._store_head()
 
     def abort(self, prepared: Sequence[Prepared]) -> None:
         for one in prepared:
@@ -88,6 +98,9 @@ class ObjectTarget(Target):
             for stored in self.storage.list(prefix):
                 if "part-" in stored.name and stored.name not in named:
                     yield Orphan(stored.name, stored.size)
+
+    def collect(self, orphan: Orphan) -> None:
+        self.storage.delete(orphan.where)
 
     def read_back(self) -> Iterator[Record]:
         return read_back(self.sink, self.storage, self.state)
@@ -109,9 +122,17 @@ class ObjectTarget(Target):
             # In a mirror the new object takes the name of the old one.
             self._replaced = tuple(d.where for d in replaced)
 
+    def note_report(self, report: Mapping[str, JSON]) -> None:
+        self._report = report
+
     def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
+        if self._run == run:
+            # A run that found nothing new leaves the archive as it was, byte for byte.
+            report = {**self._report, "exit_code": exit_code, "counts": attrs.asdict(counts)}
+            retry(lambda: self._append(self._manifest(run=run, report=report)))
+        retry(self._store_head)
         if self.sink.latest:
-            retry(lambda: refresh(self.sink, self.storage, self.state, self._chain.number))
+            retry(lambda: refresh(self.sink, self.storage, self.state, self._log.number))
         with storing(self._state_path), self.state.transaction():
             self.state.begin_run(run, self.ctx.pipeline, self.ctx.path)
             self.state.end_run(run, exit_code, counts)
@@ -139,7 +160,10 @@ class ObjectTarget(Target):
             self.state.begin_run(prepared.unit.run, self.ctx.pipeline, self.ctx.path)
         made = [o for o in prepared.objects if "token" in o]
         self._owed.update((o["token"], o) for o in made if o["token"] not in self._owed)
-        manifest = self._manifest(prepared)
+        self._append(self._manifest_of(prepared), made)
+
+    def _append(self, manifest: Manifest, made: Sequence[dict[str, Any]] = ()) -> None:
+        """Publish objects, then their manifest: that is the commit."""
         data = manifest.to_json()
         staged = self.storage.stage(manifests.name_of(manifest.number))
         try:
@@ -156,11 +180,30 @@ class ObjectTarget(Target):
         self.storage.sync()
         self._owed.clear()
         self._replaced = ()
-        self._chain = Chain(manifest.number, hashlib.sha256(data).hexdigest())
+        self._writing = None
+        self._log.append(data)
+        self._head_is_due = True
         for name in manifest.removed:
             self.storage.delete(name)
         with storing(self._state_path), self.state.transaction():
-            add(self.state, manifest)
+            add(self.state, manifest, data)
+
+    def _store_head(self) -> None:
+        """Sign the log as it is now; killed before, the next run does."""
+        if self._head_is_due:
+            manifests.store_head(self.storage, self._log, self._log.note(self._signer))
+            self._head_is_due = False
+
+    def _head_is_current(self) -> bool:
+        _, note = manifests.load_head(self.storage)
+        if not note or not self._log.number:
+            return not self._log.number
+        try:
+            found = SignedHead.parse(note)
+        except ValueError:
+            return False
+        signed = self._signer is None or found.is_signed_by(self._signer.verifier)
+        return signed and found.head == self._log.head()
 
     def _publish(self, made: dict[str, Any]) -> None:
         if self._owed[made["token"]].get("published"):
@@ -196,23 +239,37 @@ class ObjectTarget(Target):
             # An attempt whose answer was lost.
             self.storage.delete(token)
 
-    def _manifest(self, prepared: Prepared) -> manifests.Manifest:
+    def _manifest_of(self, prepared: Prepared) -> Manifest:
         objects = prepared.objects
         kept = ("name", "size", "sha256", "records")
-        return manifests.Manifest(
-            number=self._chain.number + 1,
+        return self._manifest(
+            run=prepared.unit.run,
             unit=prepared.unit,
+            objects=tuple({k: o[k] for k in kept} for o in objects if "token" in o),
+            assets=tuple(n for o in objects for n in o.get("assets", ())),
+            removed=(*(n for o in objects for n in o.get("removed", ())), *self._replaced),
+            missing_assets=tuple(n for o in objects for n in o.get("missing_assets", ())),
+        )
+
+    def _manifest(self, **what: Any) -> Manifest:
+        manifest = Manifest(
+            **what,
+            **self._log.chained(),
+            at=now(),
             plan_hash=self.ctx.plan_hash,
             mode=self.layout.mode,
             format=self.layout.format,
             pipeline=self.ctx.pipeline,
             sink=self.ctx.path,
+            made_with=self.ctx.made_with,
             format_options=self.sink.format_options,
-            objects=tuple({k: o[k] for k in kept} for o in objects if "token" in o),
-            removed=(*(n for o in objects for n in o.get("removed", ())), *self._replaced),
-            missing_assets=tuple(n for o in objects for n in o.get("missing_assets", ())),
-            previous=self._chain.digest,
+            signer=str(self._signer.verifier) if self._signer else "",
         )
+        before, self._writing = self._writing, manifest
+        if before is not None and attrs.evolve(manifest, at=before.at) == before:
+            # A second attempt: if the first came through and only its answer was lost, the bytes must be the same.
+            self._writing = before
+        return self._writing
 
     def _check_capabilities(self) -> None:
         can = self.storage.capabilities
@@ -237,7 +294,7 @@ class ObjectTarget(Target):
         owed, self._owed = self._owed, {}
         if not owed:
             return
-        named = self.storage.exists(manifests.name_of(self._chain.number + 1))
+        named = self.storage.exists(manifests.name_of(self._log.number + 1))
         for token, made in owed.items():
             if not made.get("published"):
                 self.storage.delete(token)
@@ -253,11 +310,12 @@ class ObjectTarget(Target):
         for stored in list(self.storage.staged()):
             self.storage.delete(stored.name)
         runs = self.state.runs()
-        if self._chain.rebuilt or not runs or runs[-1]["exit_code"] is not None:
+        if self._rebuilt or not runs or runs[-1]["exit_code"] is not None:
             return
         last = {runs[-1]["run"]: 0}
         for manifest in manifests.load_all(self.storage):
-            last[manifest.unit.run] = manifest.unit.number
+            if manifest.unit is not None:
+                last[manifest.run] = manifest.unit.number
         for orphan in list(self.orphans()):
             if manifests.unit_of_part(orphan.where, runs[-1]["run"]) > last[runs[-1]["run"]]:
                 self.storage.delete(orphan.where)

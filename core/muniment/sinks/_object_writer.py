@@ -14,6 +14,7 @@ from muniment.components import Context, Prepared, Receipt, Unit, Writer
 from muniment.merge import merge_records
 from muniment.model import Origin, Record, Rejected
 from muniment.objects import MEGABYTES, SUFFIXES, ObjectStream, compressed, decompressing, document
+from muniment.sinks import _object_manifest as manifests
 from muniment.sinks._object_assets import AssetCopies
 from muniment.sinks._object_fate import Fate, decide, joined
 from muniment.sinks._object_manifest import part_id, row
@@ -79,6 +80,8 @@ class ObjectWriter(Writer):
         if self._assets:
             retried_here(self._assets.publish)
             retried_here(self.storage.sync)
+        if named := self._assets.take_named():
+            objects.append({"assets": list(named)})
         if missing := self._assets.take_missing():
             objects.append({"missing_assets": list(missing)})
         self._unit.clear()
@@ -180,6 +183,7 @@ class MirrorWriter(ObjectWriter):
         self._objects: dict[str, _Object] = {}
         self._removed: dict[str, None] = {}
         self._earlier: dict[str, list[str]] | None = None
+        self._digests: dict[str, str] | None = None
 
     def _store(self, entry: Entry, before: StoredRecord | None, fate: Fate) -> bool:
         piece, name = entry.piece, entry.name
@@ -208,6 +212,8 @@ class MirrorWriter(ObjectWriter):
         ended: list[tuple[ObjectStream | Staged | None, dict[str, Any]]] = [
             (o.staged, o.made) for o in self._objects.values()
         ]
+        if self._digests is not None:
+            self._digests.update((name, o.made["sha256"]) for name, o in self._objects.items())
         removed = [name for name in self._removed if name not in self._objects]
         self._objects, self._removed = {}, {}
         return [*ended, (None, {"removed": removed})] if removed else ended
@@ -233,7 +239,7 @@ class MirrorWriter(ObjectWriter):
     # --- versions ---------------------------------------------------------------------------
 
     def _merge(self, entry: Entry, before: StoredRecord) -> bytes | None:
-        """Return the union of what is stored and ``entry``; None if that is what is stored."""
+        """Return the union of what is stored and ``entry``; None if that is what is stored, and named."""
         stored = self._read(before.location)
         if stored is None:
             return entry.piece
@@ -244,10 +250,18 @@ class MirrorWriter(ObjectWriter):
         except Exception:  # noqa: BLE001 - whatever a format makes of damaged bytes; they are kept
             self._keep_earlier(before)
             return entry.piece
-        if merged is old or _same(merged, old):
+        if (merged is old or _same(merged, old)) and self._is_named(before.location, stored):
             return None
         piece = self.form.encode(merged, self.layout.links)
         return compressed(document(self.form, piece), self.layout.compression)
+
+    def _is_named(self, location: str, data: bytes) -> bool:
+        """Say whether a manifest says of an object what it is: a commit that was cut off has replaced it unnamed."""
+        if location in self._objects:
+            return True
+        if self._digests is None:
+            self._digests = {o["name"]: o["sha256"] for m in manifests.load_all(self.storage) for o in m.objects}
+        return self._digests.get(location) == hashlib.sha256(data).hexdigest()
 
     def _keep_earlier(self, before: StoredRecord) -> None:
         data = self._read(before.location)

@@ -8,7 +8,7 @@ one object whole and swaps it in at the end.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attrs import frozen
 
@@ -16,6 +16,7 @@ from muniment.components import Batch, Context, Format, Known, Sink, Target, Uni
 from muniment.errors import ConfigError
 from muniment.objects import SUFFIXES, Compression, Wrapper, compressing, compression_of
 from muniment.options import option
+from muniment.proof import Proof
 from muniment.sinks._object_key import KeyTemplate, problems
 from muniment.sinks._object_parts import PartLimits
 from muniment.sinks._object_payload import Layout, Payload, encode
@@ -23,6 +24,9 @@ from muniment.sinks.known import StateKnown
 from muniment.state import State
 from muniment.storage import Storage
 from muniment.tables import TableFormat
+
+if TYPE_CHECKING:
+    from muniment.verification import Finding, Inspection
 
 __all__ = ["Layout", "Mode", "ObjectSink", "PartLimits", "Payload"]
 
@@ -73,6 +77,13 @@ class ObjectSink(Sink):
         " stored something.",
         default=False,
         identity=False,
+    )
+
+    proof: Proof | None = option(
+        "Who signs the state of the archive: `key`.",
+        default=None,
+        identity=False,
+        example={"key": "${secret:file:sign.key}"},
     )
 
     # --- what a subclass says ---------------------------------------------------------------
@@ -183,6 +194,27 @@ class ObjectSink(Sink):
                 " use `mode: mirror`, `mode: snapshot`, or `on_plan_change: new_version`"
             )
         return SnapshotTarget(self, ctx) if mode == "snapshot" else ObjectTarget(self, ctx)
+
+    def verify(self, ctx: Context, inspection: "Inspection") -> "Iterator[Finding]":
+        from muniment.sinks._object_verify import verify
+
+        return verify(self, ctx, inspection)
+
+    def open_leftovers(self, ctx: Context) -> Target | None:
+        from muniment.sinks._object_leftovers import ObjectLeftovers
+
+        path = self.lock_path(ctx)
+        return None if path is not None and not path.parent.is_dir() else ObjectLeftovers(self, ctx)
+
+    def is_locked(self, ctx: Context) -> bool:
+        return self.lock_path(ctx) is not None
+
+    def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
+        from muniment.sinks._object_manifest import proof_files
+
+        if self.layout.mode != "snapshot":
+            with self.storage() as storage:
+                yield from proof_files(storage)
 
     def open_known(self, ctx: Context) -> Known | None:
         if self.layout.mode == "snapshot":

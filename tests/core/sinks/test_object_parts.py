@@ -233,7 +233,7 @@ class TestAnyFormat:
         """Of a batch only what is new is written."""
         sink = make(format=form)
         archive(sink, mixed())
-        before = dict(place.objects)
+        before = {n: d for n, d in place.objects.items() if n != ".muniment/checkpoint"}
 
         assert archive(sink, [*mixed(), talk(99, 2020)]) == Counts(13, 1, 12)
         assert {n: d for n, d in place.objects.items() if n in before} == before
@@ -489,7 +489,7 @@ class TestLatest:
         archive(make(latest=True), mixed(3))
         note = json.loads(place.objects[".muniment/latest.json"])
 
-        assert (note["manifest"], note["conversations"]) == (1, 3)
+        assert (note["manifest"], note["conversations"]) == (2, 3)
         assert note["objects"][0]["size"] == len(place.objects["latest.lines"])
 
     def test_the_storage_must_be_able_to_replace(self, make, place, tmp_path):
@@ -528,7 +528,7 @@ class TestStorageThatCannotReadWhatIsStaged:
         archive(sink, [make_record("c0"), newer])
 
         assert [len(json.loads(line)["messages"]) for line in stored(sink)] == [2]
-        assert len(place.objects) == 2
+        assert len([name for name in place.objects if not name.startswith(".muniment/")]) == 1
 
 
 class TestOptions:

@@ -15,6 +15,7 @@ from muniment.errors import ConfigError, FatalError, TargetBusyError, TransientE
 from muniment.model import Asset
 from muniment.pipeline import run
 from muniment.plan import Plan, SinkPath, Step
+from muniment.sinks._object_manifest import load_all
 from muniment.state import State
 from muniment.storage import Capabilities
 from muniment.testing import ListSource, make_record
@@ -277,11 +278,11 @@ class TestIncremental:
 
 class TestCommit:
     def test_a_part_is_named_by_its_manifest(self, make, place):
-        """Each unit is one part and one manifest, chained to the one before."""
+        """Each unit is one part and one manifest, chained to the one before; the run's end leaves one, too."""
         archive(make(), some(4), max_unit_records=2)
 
         manifests = [d for n, d in sorted(place.objects.items()) if n.startswith(".muniment/manifests/")]
-        assert len(visible(place)) == 2 and len(manifests) == 3
+        assert len(visible(place)) == 2 and len(manifests) == 4
         assert hashlib.sha256(manifests[0]).hexdigest().encode() in manifests[1]
 
     def test_it_is_idempotent(self, make, place):
@@ -410,7 +411,7 @@ class TestState:
                 path.write_bytes(older)
             case "foreign":
                 with State.open(path) as state:
-                    state.set_last_manifest(99)
+                    state.set_last_manifest(99, b"")
 
         assert archive(sink, [*some(3), make_record("c9"), make_record("c10")]) == Counts(5, 1, 4)
 
@@ -501,6 +502,26 @@ class TestMirror:
         (name,) = visible(place)
         assert name.endswith(".lines.gz")
         assert stored(make(mode="mirror")) == plain([later(make_record("c0"))])
+
+    def test_a_commit_that_was_cut_off_is_made_whole(self, make, place):
+        """An object that was replaced before its manifest was there is named by the next run on the same input."""
+        sink = make(mode="mirror")
+        archive(sink, [make_record("c0")])
+        newer = [later(make_record("c0"), "Hello", "More")]
+
+        def before(step, name):
+            if step == "publish" and "/manifests/" in name:
+                raise FatalError("the disk is gone")
+
+        place.before = before
+        with pytest.raises(FatalError, match="the disk is gone"):
+            archive(sink, newer)
+        place.before = lambda *_: None
+        archive(sink, newer)
+
+        said = {o["name"]: o["sha256"] for m in load_all(MemoryStorage(place)) for o in m.objects}
+        assert said == {name: hashlib.sha256(data).hexdigest() for name, data in visible(place).items()}
+        assert archive(sink, newer) == Counts(1, 0, 1)
 
     def test_what_cannot_be_merged_is_kept_beside(self, make, place):
         """Without reading back, an object that holds more is copied before it is replaced."""

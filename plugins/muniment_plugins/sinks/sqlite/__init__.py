@@ -25,9 +25,11 @@ from muniment.components import Damage
 from muniment.lock import TargetLock
 from muniment.model import JSON
 from muniment.options import option
+from muniment.proof import Proof, open_signer
 from muniment.sinks.upsert import UpsertSink, UpsertTarget, UpsertWriter
 
 if TYPE_CHECKING:
+    from muniment.verification import Finding, Inspection
     from muniment_plugins.sinks.sqlite.archive import Archive
     from muniment_plugins.sinks.sqlite.encode import Rows
 
@@ -48,6 +50,13 @@ class SQLite(UpsertSink):
         identity=False,
     )
 
+    proof: Proof | None = option(
+        "Who signs the state of the archive: `key`.",
+        default=None,
+        identity=False,
+        example={"key": "${secret:file:sign.key}"},
+    )
+
     def encode(self, batch: Batch) -> list["Rows"]:
         from muniment_plugins.sinks.sqlite.encode import encode
 
@@ -58,31 +67,56 @@ class SQLite(UpsertSink):
         from muniment_plugins.sinks.sqlite.archive import Archive
 
         path = Path(self.path)
-        return Archive(path, fts=self.fts, loading=not path.exists())
+        signer = open_signer(self.proof, ctx)
+        return Archive(path, fts=self.fts, loading=not path.exists(), ctx=ctx, signer=signer)
 
     def begin(self, connection: "Archive") -> None:
         connection.begin()
 
     def load_checkpoints(self, connection: "Archive") -> Mapping[str, Checkpoint]:
-        return connection.ledger.checkpoints()
+        from muniment_plugins.sinks.sqlite.sound import explained
+
+        with explained(connection.path):
+            return connection.manifests.confirmed(connection.ledger.checkpoints())
 
     def save_unit(self, connection: "Archive", unit: Unit) -> None:
-        connection.ledger.add_unit(unit)
+        connection.save_unit(unit)
 
     def save_end(self, connection: "Archive", run: str, exit_code: int, counts: Counts) -> None:
-        connection.ledger.end_run(run, exit_code, counts)
+        from muniment_plugins.sinks.sqlite.sound import explained
+
+        with explained(connection.path):
+            connection.save_end(run, exit_code, counts)
 
     def load_quarantine(self, connection: "Archive") -> Iterator[Mapping[str, JSON]]:
-        return connection.ledger.quarantined()
+        from muniment_plugins.sinks.sqlite.sound import explained
+
+        with explained(connection.path):
+            yield from connection.ledger.quarantined()
 
     def state_path(self, ctx: Context) -> Path:
         return Path(self.path)
+
+    def verify(self, ctx: Context, inspection: "Inspection") -> "Iterator[Finding]":
+        from muniment_plugins.sinks.sqlite.verify import verify
+
+        return verify(Path(self.path), inspection)
+
+    def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
+        from muniment_plugins.sinks.sqlite.manifests import proof_files
+
+        return proof_files(Path(self.path))
 
     def open(self, ctx: Context) -> Writer:
         return _SQLiteWriter(self, ctx)
 
     def open_target(self, ctx: Context) -> Target:
         return _SQLiteTarget(self, ctx)
+
+    def open_leftovers(self, ctx: Context) -> Target:
+        from muniment_plugins.sinks.sqlite.sound import Leftovers
+
+        return Leftovers(Path(self.path))
 
     def open_known(self, ctx: Context) -> Known | None:
         from muniment_plugins.sinks.sqlite.read import ArchiveKnown
@@ -109,8 +143,11 @@ class _SQLiteWriter(UpsertWriter):
         )
 
     def touch(self, keys: Sequence[str]) -> None:
+        from muniment_plugins.sinks.sqlite.sound import explained
+
         self._begin()
-        self.connection.see(keys, self._ctx.fingerprint)
+        with explained(self.connection.path):
+            self.connection.see(keys, self._ctx.fingerprint)
 
 
 class _SQLiteTarget(UpsertTarget):
@@ -118,6 +155,7 @@ class _SQLiteTarget(UpsertTarget):
 
     def __init__(self, sink: SQLite, ctx: Context) -> None:
         from muniment_plugins.sinks.sqlite.archive import discard_load
+        from muniment_plugins.sinks.sqlite.sound import check, explained
 
         self._path = Path(sink.path)
         self._ctx = ctx
@@ -128,9 +166,18 @@ class _SQLiteTarget(UpsertTarget):
             self._loading = not self._path.exists()
             super().__init__(sink, ctx)
             archive: Archive = self.connection
-            archive.begin()
-            archive.ledger.begin_run(ctx.run, ctx.pipeline, ctx.path)
-            archive.commit()
+            try:
+                if not self._loading:
+                    check(self._path, archive.connection)
+                with explained(self._path):
+                    archive.manifests.check()
+                    archive.begin()
+                    archive.ledger.begin_run(ctx.run, ctx.pipeline, ctx.path)
+                    archive.manifests.adopt()
+                    archive.commit()
+            except BaseException:
+                archive.close()
+                raise
             if self._loading:
                 # The writers fill the file; this handle must not hold its exclusive lock meanwhile.
                 archive.close()
@@ -150,11 +197,17 @@ class _SQLiteTarget(UpsertTarget):
 
     def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
         from muniment_plugins.sinks.sqlite.archive import finish_load
+        from muniment_plugins.sinks.sqlite.sound import explained
 
         if self._loading and prepared:
-            finish_load(self.sink.connect(self._ctx))
+            with explained(self._path):
+                finish_load(self.sink.connect(self._ctx))
             self._loading = False
             self.connection = self.sink.connect(self._ctx)
+
+    def note_report(self, report: Mapping[str, JSON]) -> None:
+        if not self._loading:
+            self.connection.manifests.report = report
 
     def read_back(self) -> Iterator[Record]:
         from muniment_plugins.sinks.sqlite.read import read_records
@@ -171,7 +224,12 @@ class _SQLiteTarget(UpsertTarget):
         return open_asset(self._path, asset.sha256 or "")
 
     def mark_absent(self, fingerprint: str, later: Sequence[str]) -> int:
-        return 0 if self._loading else self.connection.mark_absent(fingerprint, later)
+        from muniment_plugins.sinks.sqlite.sound import explained
+
+        if self._loading:
+            return 0
+        with explained(self._path):
+            return int(self.connection.mark_absent(fingerprint, later))
 
     def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
         if not self._loading:
@@ -184,8 +242,10 @@ class _SQLiteTarget(UpsertTarget):
         try:
             if not self._loading:
                 self.connection.settle()
-            super().close()
-            if self._loading:
-                discard_load(self._path)
         finally:
-            self._lock.release()
+            try:
+                super().close()
+                if self._loading:
+                    discard_load(self._path)
+            finally:
+                self._lock.release()

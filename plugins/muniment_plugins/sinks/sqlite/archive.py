@@ -16,15 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from muniment import Asset, FatalError, RecordError, Rejected
+from muniment import Asset, Context, Counts, FatalError, RecordError, Rejected, Unit
 from muniment.canonical import record_from_json
 from muniment.components import Receipt
 from muniment.merge import merge_records
 from muniment.model import Origin
+from muniment.proof import SigningKey
 from muniment.state import Ledger
 from muniment_plugins.sinks.sqlite import schema
 from muniment_plugins.sinks.sqlite.encode import Rows, decompress, encode, index_rows, time_text
 from muniment_plugins.sinks.sqlite.index import BURST_ENTRIES, Index, kind_of
+from muniment_plugins.sinks.sqlite.manifests import Manifests
+from muniment_plugins.sinks.sqlite.manifests import Receipt as Stored
 from muniment_plugins.sinks.sqlite.migrate import migrate
 from muniment_plugins.sinks.sqlite.text import scrub
 
@@ -38,7 +41,9 @@ _ASSET_CHUNK_BYTES = 2**20
 class Archive:
     """A connection to an archive that rows are written to."""
 
-    def __init__(self, path: Path, *, fts: str, loading: bool) -> None:
+    def __init__(
+        self, path: Path, *, fts: str, loading: bool, ctx: Context | None = None, signer: SigningKey | None = None
+    ) -> None:
         self.path = path
         self.loading = loading
         file = loading_path(path) if loading else path
@@ -48,6 +53,9 @@ class Archive:
             self.connection = sqlite3.connect(
                 file, isolation_level=None, timeout=60, cached_statements=256, check_same_thread=False
             )
+        except sqlite3.DatabaseError as error:
+            raise refused(path, error) from error
+        try:
             self._configure()
             created = self._prepare(fts)
             self.index = Index(self.connection, kind_of(self.connection), beside=loading)
@@ -55,12 +63,16 @@ class Archive:
                 self.index.begin_load()
             # While loading, most keys are new: a set of hashes tells without a look into the tables.
             self._held = self._held_keys() if loading else None
-        except sqlite3.DatabaseError as error:
-            raise refused(path, error) from error
+            self._next = {t: self._max(t) for t in ("conversations", "messages")}
+        except BaseException as error:
+            self.connection.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                raise refused(path, error) from error
+            raise
+        self.manifests = Manifests(self.connection, ctx or Context(run=""), signer)
         self._stamp = "", "", ""
         self._waiting: dict[Key, Rows] = {}
         self._waiting_messages = 0
-        self._next = {t: self._max(t) for t in ("conversations", "messages")}
 
     @property
     def ledger(self) -> Ledger:
@@ -73,10 +85,17 @@ class Archive:
         self.connection.close()
 
     def settle(self) -> None:
-        """Leave the archive as one file, without a log beside it, unless somebody is reading it now."""
-        with contextlib.suppress(sqlite3.OperationalError):
+        """Leave the archive as one file, without a log beside it, unless somebody is reading it now.
+
+        Raises:
+            FatalError: the log cannot be taken in; it stays, with all that was committed.
+        """
+        try:
             self.connection.execute("PRAGMA busy_timeout=0")
             self.connection.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise refused(self.path, error) from error
 
     def begin(self) -> None:
         if not self.connection.in_transaction:
@@ -97,7 +116,23 @@ class Archive:
             except sqlite3.DatabaseError as error:
                 raise refused(self.path, error) from error
 
+    def save_unit(self, unit: Unit) -> None:
+        """Note a unit inside the open transaction: its manifest, its checkpoint, its quarantine entries."""
+        try:
+            self._insert_waiting()
+            self.index.wait()
+            self.manifests.append_unit(unit)
+            self.ledger.add_unit(unit)
+        except sqlite3.DatabaseError as error:
+            raise refused(self.path, error) from error
+
+    def save_end(self, run: str, exit_code: int, counts: Counts) -> None:
+        """Note inside the open transaction how a run ended."""
+        self.manifests.append_report(run, exit_code, counts)
+        self.ledger.end_run(run, exit_code, counts)
+
     def rollback(self) -> None:
+        self.manifests.clear()
         self._waiting, self._waiting_messages = {}, 0
         self.index.clear()
         if self.connection.in_transaction:
@@ -235,24 +270,20 @@ class Archive:
 
     def _insert(self, batch: Collection[Rows], first: int, no: int) -> None:
         """Insert rows; ``first`` is the number of the first conversation, ``no`` of its first message."""
-        conversations, messages, parts, index, assets, records = [], [], [], [], [], []
+        # Rows are numbered while they are put in: another list of them would take as much memory again.
+        numbered = []
         for conversation, rows in enumerate(batch, first):
-            conversations.append((conversation, *rows.conversation, *self._stamp))
-            messages += [(no + m[0], conversation, *m) for m in rows.messages]
-            parts += [(no + p[0], *p[1:]) for p in rows.parts]
-            index += [(no + i[0], i[1], i[2]) for i in rows.index]
-            if rows.assets:
-                assets += [(conversation, *_asset_row(a)) for a in rows.assets]
-            records.append((conversation, rows.record))
+            numbered.append((conversation, no, rows))
             no += len(rows.messages)
         execute = self.connection.executemany
-        execute(schema.INSERT_CONVERSATION, conversations)
-        execute(schema.INSERT_MESSAGE, messages)
-        execute(schema.INSERT_PART, parts)
-        execute(schema.INSERT_ASSET, assets)
-        execute(schema.INSERT_RECORD, records)
+        execute(schema.INSERT_CONVERSATION, ((c, *rows.conversation, *self._stamp) for c, _, rows in numbered))
+        execute(schema.INSERT_MESSAGE, ((n + m[0], c, *m) for c, n, rows in numbered for m in rows.messages))
+        execute(schema.INSERT_PART, ((n + p[0], *p[1:]) for _, n, rows in numbered for p in rows.parts))
+        execute(schema.INSERT_ASSET, ((c, *asset_row(a)) for c, _, rows in numbered for a in rows.assets))
+        execute(schema.INSERT_RECORD, ((c, rows.record) for c, _, rows in numbered))
+        self.manifests.add(Stored(c, ":".join(rows.conversation[:2]), rows.stored_hash) for c, _, rows in numbered)
         self._next = {"conversations": max(first + len(batch), self._next["conversations"]), "messages": no}
-        self.index.add(index)
+        self.index.add([(n + i[0], i[1], i[2]) for _, n, rows in numbered for i in rows.index])
         if self.index.is_due:
             self.index.fill()
 
@@ -267,6 +298,8 @@ class Archive:
             # The plan is another one: what it makes stands in place of the old, not beside it.
             new_rows, keep_old = rows, on_plan_change == "new_version"
             if on_plan_change == "rewrite":
+                earlier = self.connection.execute("SELECT record FROM versions WHERE conversation=?", (conversation,))
+                self._note_gone(conversation, rows, *(bytes(row[0]) for row in earlier))
                 self.connection.execute("DELETE FROM versions WHERE conversation=?", (conversation,))
         else:
             old = record_from_json(decompress(old_blob), rows.origin)
@@ -281,9 +314,15 @@ class Archive:
                 " SELECT no, source_hash, run, ?, ? FROM conversations WHERE no=?",
                 (time_text(datetime.now(UTC)), old_blob, conversation),
             )
+        else:
+            self._note_gone(conversation, rows, old_blob)
         self._delete(conversation, old_blob)
         self._insert([new_rows], conversation, self._next["messages"])
         return True
+
+    def _note_gone(self, conversation: int, rows: Rows, *blobs: bytes) -> None:
+        key = ":".join(rows.conversation[:2])
+        self.manifests.add(Stored(conversation, key, hashlib.sha256(b).digest(), gone=True) for b in blobs)
 
     def _delete(self, conversation: int, blob: bytes) -> None:
         select = "SELECT min(no) FROM messages WHERE conversation=?"
@@ -377,7 +416,8 @@ def refused(path: Path, error: sqlite3.Error) -> FatalError:
     return FatalError(f"`{path}`: {text}")
 
 
-def _asset_row(asset: Asset) -> tuple[Any, ...]:
+def asset_row(asset: Asset) -> tuple[Any, ...]:
+    """Return an asset as a row without its conversation."""
     return (
         scrub(asset.id), scrub(asset.name), scrub(asset.mime_type), asset.size, asset.sha256,
         None if asset.missing is None else scrub(asset.missing),

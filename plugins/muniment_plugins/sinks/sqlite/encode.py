@@ -1,12 +1,13 @@
 """How does a record become rows?  Pure CPU, in any process."""
 
+import hashlib
 import sys
 from datetime import datetime
 from typing import Any, get_args
 
 from msgspec import Struct
 
-from muniment.canonical import to_json, with_raw
+from muniment.canonical import LARGE_BYTES, to_json, with_raw, with_raw_in_pieces
 from muniment.model import (
     Asset,
     Conversation,
@@ -49,6 +50,7 @@ class Rows(Struct, frozen=True, gc=False):
     index: list[Row]
     assets: tuple[Asset, ...]
     record: bytes
+    stored_hash: bytes
 
 
 def encode(record: Record, *, indexed: bool) -> Rows:
@@ -73,9 +75,14 @@ def encode(record: Record, *, indexed: bool) -> Rows:
     if b"\\ud" in line:
         conversation, *_ = _scrub([conversation])
         messages, parts, index = _scrub(messages), _scrub(parts), _scrub(index)
+    if record.raw is None or len(line) < LARGE_BYTES:
+        blob = _compress(with_raw(line, record.raw))
+    else:
+        pieces = [_compressor.compress(p) for p in with_raw_in_pieces(line, record.raw)]
+        blob = b"".join([*pieces, _compress(b"")])
     return Rows(
-        record.key, record.origin, record.source_hash, conversation, messages, parts, index, c.assets,
-        _compress(with_raw(line, record.raw)),
+        record.key, record.origin, record.source_hash, conversation, messages, parts, index, c.assets, blob,
+        hashlib.sha256(blob).digest(),
     )  # fmt: skip
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from muniment_plugins.sinks.sqlite import schema
 
 STEPS: Mapping[int, str] = {
-    # What a complete export no longer holds is marked, never removed.
-    1: "ALTER TABLE conversations ADD COLUMN seen TEXT; ALTER TABLE conversations ADD COLUMN absent_since TEXT;",
+    # What a complete export no longer holds is marked, never removed.  What there is gets its first
+    # manifest when a run opens the archive.
+    1: "ALTER TABLE conversations ADD COLUMN seen TEXT; ALTER TABLE conversations ADD COLUMN absent_since TEXT;"
+    + schema.PROOF_TABLES,
 }
 """Version -> the statements that make the next one of it.  Columns are added at the end, as a new archive has them."""
 

@@ -1,12 +1,13 @@
 """How is an archive read back?  Read-only connections, records exact, bounded memory."""
 
+import contextlib
 import io
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from muniment import InputError, Known, Record
+from muniment import FatalError, InputError, Known, Record
 from muniment.canonical import record_from_json
 from muniment.model import Origin
 from muniment_plugins.sinks.sqlite import schema
@@ -23,9 +24,15 @@ def connect(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise InputError(f"there is no archive `{path}`; make one with `muniment import <export>`")
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        try:
+            connection, version, application = _opened(path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            # A run was killed, or the power went, in the middle of a write: whoever may write takes it back.
+            with contextlib.closing(sqlite3.connect(path, timeout=60)) as recovering:
+                recovering.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection, version, application = _opened(path)
     except sqlite3.DatabaseError as error:
         raise InputError(f"`{path}` cannot be read as an archive ({error})") from error
     if application != schema.APPLICATION_ID:
@@ -35,6 +42,17 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise InputError(f"`{path}` was written by a newer muniment (archive version {version}); update muniment")
     return connection
+
+
+def _opened(path: Path) -> tuple[sqlite3.Connection, int, int]:
+    """Return a read-only connection, the version and the application that the file names."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        return connection, version, connection.execute("PRAGMA application_id").fetchone()[0]
+    except BaseException:
+        connection.close()
+        raise
 
 
 def read_records(path: Path) -> Iterator[tuple[int, Record]]:
@@ -103,7 +121,10 @@ class ArchiveKnown(Known):
         found = {}
         for key in keys:
             source, _, identity = key.partition(":")
-            row = self._connection.execute(select, (scrub(source), scrub(identity))).fetchone()
+            try:
+                row = self._connection.execute(select, (scrub(source), scrub(identity))).fetchone()
+            except sqlite3.DatabaseError as error:
+                raise FatalError(f"the archive cannot be read: {error}; check the disk, then run again") from error
             if row:
                 found[key] = (row[0], row[1])
         return found

@@ -9,6 +9,15 @@ from muniment.state import LEDGER_SCHEMA
 VERSION = 2
 APPLICATION_ID = 0x6D756E69  # "muni"
 
+# Also what brings an older archive to them.
+PROOF_TABLES = """
+CREATE TABLE IF NOT EXISTS manifests(
+    number INTEGER PRIMARY KEY, run TEXT NOT NULL, manifest TEXT NOT NULL, checkpoint TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS receipts(
+    no INTEGER PRIMARY KEY, manifest INTEGER NOT NULL, conversation INTEGER NOT NULL, key TEXT NOT NULL,
+    stored_hash BLOB NOT NULL, gone INTEGER NOT NULL);
+"""
+
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS conversations(
     no INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL, account TEXT, title TEXT,
@@ -37,6 +46,7 @@ CREATE VIEW IF NOT EXISTS transcript AS
     FROM conversations c JOIN messages m ON m.conversation = c.no;
 CREATE UNIQUE INDEX IF NOT EXISTS conversations_key ON conversations(source, id);
 CREATE UNIQUE INDEX IF NOT EXISTS asset_chunks_key ON asset_chunks(sha256, position);
+{PROOF_TABLES}
 {LEDGER_SCHEMA}
 """  # noqa: S608 - every name is ours
 

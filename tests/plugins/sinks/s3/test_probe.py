@@ -55,7 +55,7 @@ class TestFindConditions:
 
         assert ask(sink) == ConditionFindings(put=True, complete=True)
         assert client.get_object(Bucket=bucket, Key=key)["Body"].read() == before
-        assert len(everything(client, bucket, prefix)[0]) == 2
+        assert len(everything(client, bucket, prefix)[0]) == 4
 
     def test_who_may_only_read_is_not_asked(self, seaweedfs, make_bucket, sink_on, client, tmp_path):
         """An archive can be verified without the right to write to it."""
