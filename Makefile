@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVERS := $(BIN)/python tests/services/manage.py
 JSON_MB ?= 1000
+SECONDS ?= 60
 
 # The first Python that is new enough; `make PYTHON=...` chooses another.
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
@@ -11,7 +12,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-all test-optional-servers servers lint format crash bench clean
+.PHONY: help demo test test-all test-optional-servers servers lint format crash prove fuzz bench clean
 
 help:
 	@echo 'make demo      set up, then import, search and export a sample'
@@ -20,7 +21,9 @@ help:
 	@echo '               the tests of more servers, which take longer to install and to start'
 	@echo 'make servers   install what the tests run against, start it and keep it until Ctrl-C'
 	@echo 'make lint      check the code; make format repairs its layout'
-	@echo 'make crash     kill a hundred imports and resume them'
+	@echo 'make crash     kill runs, cut their power, fill their disk ...: a little of each, two minutes'
+	@echo 'make prove     the same at full size: hours (prove.json holds the table)'
+	@echo 'make fuzz      try hostile input on every reader (SECONDS=60 each; with atheris where it is installed)'
 	@echo 'make bench     measure beside other tools (JSON_MB=1000)'
 	@echo 'make clean     remove the virtual environment and what tools leave behind'
 
@@ -54,7 +57,14 @@ format: $(VENV)/developed
 	$(BIN)/ruff format .
 
 crash: $(VENV)/developed
-	$(BIN)/python tests/crash/kill.py --kills 100 --top-ups 40 --json-mb 10
+	$(BIN)/python tests/crash/prove.py --short --install
+
+prove: $(VENV)/developed
+	$(BIN)/python tests/crash/prove.py --full --install --out prove.json
+
+fuzz: $(VENV)/developed
+	@$(BIN)/pip install --quiet atheris || echo 'atheris cannot be had here: seeds are mutated without it' >&2
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 bench: $(VENV)/benched
 	@for tool in unzip jq zstd; do command -v $$tool >/dev/null || \

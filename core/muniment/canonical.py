@@ -6,12 +6,17 @@ standard library, which escapes them (``\\ud83d``).  So every string that JSON c
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from muniment.model import Conversation, Origin, Raw, Record
 
+LARGE_BYTES = 4 * 2**20
+"""From here on a copy of a conversation's JSON is worth avoiding."""
+
+_MESSAGES_TOGETHER = 1000
 _encoder = msgspec.json.Encoder()
 _conversation_decoder = msgspec.json.Decoder(Conversation)
 
@@ -70,7 +75,19 @@ def with_raw(line: bytes, raw: Raw | None) -> bytes:
     """Return a conversation's canonical JSON with its raw JSON behind the last field."""
     if raw is None:
         return line
+    if len(line) >= LARGE_BYTES:
+        return b"".join(with_raw_in_pieces(line, raw))
     return b'%s,"raw":{"conversation":%s,"messages":[%s]}}' % (line[:-1], raw.envelope, b",".join(raw.messages))
+
+
+def with_raw_in_pieces(line: bytes, raw: Raw) -> Iterator[bytes | memoryview]:
+    """Yield what `with_raw` returns: whole, a large one would be in memory three times."""
+    yield memoryview(line)[:-1]
+    yield b',"raw":{"conversation":%s,"messages":[' % raw.envelope
+    for first in range(0, len(raw.messages), _MESSAGES_TOGETHER):
+        some = b",".join(raw.messages[first : first + _MESSAGES_TOGETHER])
+        yield b"," + some if first else some
+    yield b"]}}"
 
 
 def record_from_json(data: bytes, origin: Origin) -> Record:
@@ -85,9 +102,15 @@ def record_from_json(data: bytes, origin: Origin) -> Record:
         raw = None if line.raw is None else Raw(bytes(line.raw.conversation), tuple(map(bytes, line.raw.messages)))
     except (msgspec.DecodeError, UnicodeDecodeError):
         value = loads(data)
-        conversation = msgspec.convert(value, type=Conversation)
+        try:
+            conversation = msgspec.convert(value, type=Conversation)
+        except UnicodeEncodeError:
+            raise msgspec.DecodeError("a lone surrogate stands where none can") from None
         kept = value.get("raw")
-        raw = None if kept is None else Raw(to_json(kept["conversation"]), tuple(map(to_json, kept["messages"])))
+        try:
+            raw = None if kept is None else Raw(to_json(kept["conversation"]), tuple(map(to_json, kept["messages"])))
+        except (KeyError, TypeError):
+            raise msgspec.DecodeError("its `raw` is not what we write") from None
     return Record(conversation=conversation, origin=origin, source_hash=source_hash(conversation), raw=raw)
 
 

@@ -27,6 +27,9 @@ class MunimentError(Exception):
     exit_code = 1
 
 
+_SHOWN_BEFORE = 100  # characters of a line, before the caret and behind it
+
+
 @attrs.frozen
 class Problem:
     """One thing that is wrong in a configuration, with the place where it stands.
@@ -49,7 +52,9 @@ class Problem:
         """Return the message, the line it stands on and a caret under the column."""
         if not self.source_line:
             return str(self)
-        return f"{self}\n    {self.source_line}\n    {' ' * (self.column - 1)}^"
+        start = max(0, self.column - _SHOWN_BEFORE)
+        shown = self.source_line[start : start + 2 * _SHOWN_BEFORE]
+        return f"{self}\n    {shown}\n    {' ' * (self.column - 1 - start)}^"
 
 
 class ConfigError(MunimentError):

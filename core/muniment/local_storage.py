@@ -178,10 +178,11 @@ class LocalStorage(Storage):
         directory = self._folder(parent, create=create, keep=keep)
         made = False
         if create:
+            # Also where it is there: who made it may have been killed before the name was durable.
+            self._dirty.add(parent)
             try:
                 os.mkdir(base, 0o700, dir_fd=directory)
                 made = True
-                self._dirty.add(parent)
             except FileExistsError:
                 pass
         descriptor = os.open(base, _FOLDER_FLAGS, dir_fd=directory)

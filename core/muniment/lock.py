@@ -11,10 +11,12 @@ class TargetLock:
     """An exclusive lock on a path that no crash can leave behind: the kernel drops it with the process.
 
     The lock is on a hidden file beside the path, never on an SQLite file itself: closing another
-    descriptor of such a file would drop SQLite's own locks.
+    descriptor of such a file would drop SQLite's own locks.  It stands beside what a symbolic link leads
+    to, so that two names of one target are one.  A holder that is stopped (SIGSTOP) keeps it.
     """
 
     def __init__(self, target: Path) -> None:
+        target = target.resolve()
         self.path = target.parent / f".{target.name}.lock"
         self._descriptor: int | None = None
 

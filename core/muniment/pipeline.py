@@ -21,10 +21,19 @@ from muniment.components import (
     Replay,
     Source,
 )
-from muniment.errors import ConfigError, FatalError, InputError, MunimentError, PluginError, StoppedError
+from muniment.errors import (
+    ConfigError,
+    FatalError,
+    InputError,
+    MunimentError,
+    PluginError,
+    StoppedError,
+    TransientError,
+)
 from muniment.events import RunEvent
 from muniment.plan import Plan, Step
 from muniment.process import Job, Processed, patient_gc
+from muniment.retry import until
 from muniment.share import Share, from_the_start, share
 from muniment.sink_run import SinkRun
 
@@ -116,12 +125,13 @@ class _Run:
     unchanged_partitions: list[tuple[str, str, int]] = field(factory=list)
     resumed: bool = False
     complete: list[str] = field(factory=list)
+    partitions: list[dict[str, Any]] = field(factory=list)
     started: float = field(factory=time.monotonic)
     last_event: float = 0.0
     bytes_total: int | None = 0
 
     def run(self) -> RunReport:
-        with contextlib.ExitStack() as stack, patient_gc():
+        with contextlib.ExitStack() as stack, patient_gc(), until(lambda: bool(self.stop)):
             self.sinks = [SinkRun(self.plan, path, self._context(path.step.path)) for path in self.plan.sinks]
             for sink in self.sinks:
                 stack.push(sink)
@@ -137,7 +147,7 @@ class _Run:
             self._mark_absent()
             self._check_equations()
             for sink in self._alive():
-                self._attempt(sink, partial(sink.end, self._exit_code()))
+                self._attempt(sink, partial(sink.end, self._exit_code(), self._completeness()))
             report = self._report()
         self._emit("finished", exit_code=report.exit_code)
         return report
@@ -166,7 +176,10 @@ class _Run:
         except (ConfigError, PluginError, InputError, StoppedError):
             # Not this sink's own failure: the pipeline, the source, or a signal.
             raise
-        except Exception as error:  # noqa: BLE001 - a stranger's code: the others must not suffer
+        except Exception as error:
+            if self.stop and isinstance(error.__cause__ or error, TransientError):
+                # It would have been tried again, had nobody asked to stop.
+                raise StoppedError(self.stop.signal_number) from error
             if sink.on_failure == "stop":
                 self._commit_what_others_hold(sink)
                 raise self._named(sink, error)  # noqa: B904 - it is the same error
@@ -198,6 +211,7 @@ class _Run:
             shares: list[Share] = []
             for partition in reader.partitions():
                 self.findings.update(partition.findings)
+                self.partitions.append(_described(step, partition))
                 if needed := self._share(partition, exact):
                     shares.append(needed)
             sizes = [s.partition.size for s in shares]
@@ -324,6 +338,15 @@ class _Run:
             absent={s.name: s.absent for s in self.sinks if s.absent},
         )
 
+    def _completeness(self) -> dict[str, Any]:
+        """Return what the manifests say about how much of the sources there was."""
+        return {
+            "sources": self.partitions,
+            "findings": dict(self.findings),
+            "incomplete": self._is_incomplete(),
+            "failed": sorted(s.name for s in self.sinks if s.failed),
+        }
+
     def _is_incomplete(self) -> bool:
         return any(code.startswith("missing_") for code in self.findings)
 
@@ -346,3 +369,15 @@ class _Run:
                 **more,
             )
         )
+
+
+def _described(step: Step[Source], partition: Partition) -> dict[str, Any]:
+    return {
+        "type": step.type,
+        "label": partition.label,
+        "partition": partition.id,
+        "fingerprint": partition.fingerprint,
+        "size": partition.size,
+        "complete": partition.complete,
+        "findings": list(partition.findings),
+    }

@@ -24,8 +24,8 @@ GROUP = "muniment.plugins.v1"
 
 CORE_COMMANDS = frozenset(
     {
-        "completion", "decrypt", "demo", "export", "import", "key", "plan", "plugins", "quarantine", "repair", "run",
-        "schema", "status", "test", "validate",
+        "completion", "decrypt", "demo", "export", "gc", "import", "key", "plan", "plugins", "quarantine",
+        "repair", "run", "schema", "status", "test", "validate", "verify",
     }
 )  # fmt: skip
 """Commands that no plugin can add."""

@@ -27,9 +27,10 @@ from muniment.components import (
     no_assets,
 )
 from muniment.errors import MunimentError
-from muniment.model import Asset, Rejected
+from muniment.model import JSON, Asset, Rejected
 from muniment.plan import Plan, SinkPath
 from muniment.process import Processed, Route, RouteResult
+from muniment.provenance import made_with
 from muniment.retry import retry
 
 
@@ -51,7 +52,11 @@ class SinkRun:
         self._bounds = path.bounds
         self._plan_hash = plan.hash_of(path)
         self._context = attrs.evolve(
-            context, plan_hash=self._plan_hash, on_plan_change=path.on_plan_change, pipeline=plan.name
+            context,
+            plan_hash=self._plan_hash,
+            on_plan_change=path.on_plan_change,
+            pipeline=plan.name,
+            made_with=made_with(plan, path),
         )
         self._target: Target | None = None
         self._writer: Writer | None = None
@@ -106,9 +111,10 @@ class SinkRun:
         if not self._drops and not self._quarantined and not self.counts.quarantined:
             self.absent += self.target.mark_absent(fingerprint, later)
 
-    def end(self, exit_code: int) -> None:
-        """Note in the target how the run ended."""
+    def end(self, exit_code: int, report: Mapping[str, JSON] | None = None) -> None:
+        """Note in the target how the run ended; ``report`` says what was found in its sources."""
         assert self._target is not None
+        self._target.note_report({**(report or {}), "dropped": dict(self.dropped)})
         self._target.end_run(self._context.run, exit_code, self.counts)
 
     def fail(self, error: Exception) -> None:

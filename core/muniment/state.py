@@ -9,6 +9,7 @@ read, it is a cache: `State.clear` and a replay of the target's manifests make i
 import contextlib
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -152,17 +153,26 @@ class Ledger:
 
 
 class State(Ledger):
-    """A ledger in a SQLite file (WAL) of its own, with an index of what the target holds."""
+    """A ledger in a SQLite file (WAL) of its own, with an index of what the target holds.
+
+    Closed in order, it is one file with its SHA-256 beside it, ``<name>.sum``; that goes when the file is
+    opened to be written.  So a file that was changed between two runs is known, and one that a killed
+    run left is SQLite's own to recover.
+    """
+
+    _path: Path | None = None
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
         """Open the file, making it first unless ``read_only``.
 
         Raises:
-            FatalError: the file is no SQLite database or cannot be opened.
+            FatalError: the file is no SQLite database, cannot be opened, or is not what its last writer
+                left (which a reader does not ask).
         """
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _unseal(path)
             path.touch(mode=0o600)
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
         try:
@@ -173,10 +183,20 @@ class State(Ledger):
                 )
         except sqlite3.Error as error:
             raise FatalError(f"`{path}` cannot be opened as state: {error}; move it away to rebuild it") from error
-        return cls(connection)
+        state = cls(connection)
+        state._path = None if read_only else path
+        return state
 
     def close(self) -> None:
+        is_one_file = False
+        if self._path is not None:
+            # Refused while somebody else has the file open, or a transaction is.
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.execute("PRAGMA busy_timeout=0")
+                is_one_file = self.connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0] == "delete"
         self.connection.close()
+        if is_one_file and self._path is not None:
+            _seal(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -196,15 +216,24 @@ class State(Ledger):
         self.connection.execute("COMMIT")
 
     def find(self, keys: Sequence[str]) -> dict[str, StoredRecord]:
-        """Return what is stored under those of ``keys`` that are."""
+        """Return what is stored under those of ``keys`` that are.
+
+        Raises:
+            FatalError: the file cannot be read.
+        """
         found: dict[str, StoredRecord] = {}
         for i in range(0, len(keys), 500):
             some = [_storable(k) for k in keys[i : i + 500]]
-            rows = self.connection.execute(
-                f"SELECT * FROM records WHERE key IN ({','.join('?' * len(some))})",  # noqa: S608 - only marks
-                some,
-            )
-            found.update((r.key, r) for r in map(_record, rows))
+            try:
+                rows = self.connection.execute(
+                    f"SELECT * FROM records WHERE key IN ({','.join('?' * len(some))})",  # noqa: S608 - only marks
+                    some,
+                )
+                found.update((r.key, r) for r in map(_record, rows))
+            except sqlite3.Error as error:
+                raise FatalError(
+                    f"the state of this target cannot be read: {error}; check the disk, then run the same command again"
+                ) from error
         return {k: found[_storable(k)] for k in keys if _storable(k) in found}
 
     def put_records(self, records: Iterable[StoredRecord]) -> None:
@@ -235,8 +264,14 @@ class State(Ledger):
         row = self.connection.execute("SELECT value FROM facts WHERE name='last_manifest'").fetchone()
         return int(row[0]) if row else 0
 
-    def set_last_manifest(self, number: int) -> None:
-        self.connection.execute("INSERT OR REPLACE INTO facts VALUES('last_manifest', ?)", (number,))
+    def has_seen(self, data: bytes) -> bool:
+        """Say whether the last manifest that this state has seen has these bytes."""
+        row = self.connection.execute("SELECT value FROM facts WHERE name='last_digest'").fetchone()
+        return row is not None and row[0] == _digest(data)
+
+    def set_last_manifest(self, number: int, data: bytes) -> None:
+        facts = (("last_manifest", number), ("last_digest", _digest(data)))
+        self.connection.executemany("INSERT OR REPLACE INTO facts VALUES(?,?)", facts)
 
     def clear(self) -> None:
         """Forget everything: the first step of a rebuild."""
@@ -247,6 +282,45 @@ class State(Ledger):
 def quarantine_id(partition: str, start: int, end: int, stage: str) -> str:
     """Return the id of a quarantine entry: 16 hex digits, the same in every attempt."""
     return hashlib.sha256(f"{partition}\0{start}\0{end}\0{stage}".encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _digest(data: bytes) -> int:
+    # As SQLite keeps integers: 63 bits.
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 1
+
+
+def _sum_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sum")
+
+
+def _seal(path: Path) -> None:
+    """Note the digest of a closed file; not durably: without it the file counts as left by a killed run."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        descriptor = os.open(_sum_of(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as sums:
+            sums.write(f"{digest}  {path.name}\n")
+
+
+def _unseal(path: Path) -> None:
+    """Remove the digest of a file that is to be written.
+
+    Raises:
+        FatalError: the file is not what the digest says; it stays as it is.
+    """
+    try:
+        expected = _sum_of(path).read_bytes()[:64]
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest().encode("ascii")
+    except FileNotFoundError:
+        actual = expected = b""
+    except OSError as error:
+        raise FatalError(f"`{path}` cannot be read: {(error.strerror or 'it failed').lower()}") from error
+    if actual != expected:
+        raise FatalError(
+            f"`{path}` was changed since the last run; restore it from a copy, or move it and `{path.name}.sum` away"
+        )
+    _sum_of(path).unlink(missing_ok=True)
 
 
 def _record(row: Sequence[Any]) -> StoredRecord:

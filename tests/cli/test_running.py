@@ -1,9 +1,13 @@
 """How a command runs a plan, and how signals end it."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +77,44 @@ class TestRunPlan:
         assert stopped.value.exit_code == 130
         assert len(store.records) == 2
         assert run_plan(self.plan(store, records), load_registry()).sinks["memory"].stored == 3
+
+
+class TestASignalToTheGroup:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_only_the_driver_hears_it(self, number, tmp_path):
+        """The workers go on until it has committed: a service manager or a terminal signals all of them."""
+        with zipfile.ZipFile(tmp_path / "export.zip", "w") as export:
+            export.writestr("conversations.json", json.dumps([_conversation(n) for n in range(4000)]))
+        command = [
+            str(Path(sys.executable).with_name("muniment")),
+            "import",
+            "export.zip",
+            "--to",
+            "out",
+            "--workers",
+            "2",
+            "-q",
+        ]
+        with subprocess.Popen(
+            command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
+        ) as process:  # fmt: skip
+            # From here on the signals are handled, and workers start.
+            while not (tmp_path / ".out.lock").exists():
+                assert process.poll() is None
+                time.sleep(0.005)
+            os.killpg(process.pid, number)
+            text = process.communicate(timeout=30)[1]
+
+        assert (process.returncode, "worker process died" in text) == (128 + number, False), text
+        again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (again.returncode, again.stderr) == (0, "")
+
+
+def _conversation(number):
+    message = {"id": f"m{number}", "author": {"role": "user"}, "content": {"content_type": "text", "parts": ["hello"]}}
+    return {
+        "id": f"c{number}",
+        "create_time": 1735700000.0,
+        "current_node": "n",
+        "mapping": {"n": {"message": message}},
+    }

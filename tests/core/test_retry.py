@@ -1,9 +1,11 @@
 """A call that failed for the moment is tried again, with patience and an end."""
 
+import time
+
 import pytest
 
 from muniment.errors import FatalError, TransientError
-from muniment.retry import MAX_ATTEMPTS, MAX_RETRY_AFTER_SECONDS, retry
+from muniment.retry import MAX_ATTEMPTS, MAX_RETRY_AFTER_SECONDS, retry, until
 
 
 def failing(*errors):
@@ -45,3 +47,27 @@ class TestRetry:
             retry(failing(FatalError("no")), sleep=slept.append)
 
         assert slept == []
+
+
+class TestUntil:
+    def test_a_run_that_is_asked_to_stop_waits_no_longer(self):
+        """The wait that the other side asked for ends with the signal, and the error is told."""
+        asked: list[bool] = []
+
+        def call():
+            asked.append(True)
+            raise TransientError("later", 60.0)
+
+        started = time.monotonic()
+        with until(lambda: bool(asked)), pytest.raises(TransientError, match="^later$"):
+            retry(call)
+
+        assert (len(asked), time.monotonic() - started < 5) == (1, True)
+
+    def test_a_signal_in_a_wait_ends_it(self):
+        """The flag is looked at while it waits."""
+        ends = time.monotonic() + 0.2
+        with until(lambda: time.monotonic() > ends), pytest.raises(TransientError):
+            retry(failing(*(TransientError("later", 60.0) for _ in range(3))))
+
+        assert time.monotonic() - ends < 5

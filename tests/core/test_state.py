@@ -45,7 +45,7 @@ class TestState:
     def test_a_transaction_stores_all_or_nothing(self, state):
         """An error inside leaves what was before."""
         with pytest.raises(RuntimeError), state.transaction():
-            state.set_last_manifest(4)
+            state.set_last_manifest(4, b"")
             raise RuntimeError
 
         assert state.last_manifest() == 0
@@ -92,3 +92,76 @@ class TestState:
         """Readers do not wait for a writer."""
         assert state.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert isinstance(state.connection, sqlite3.Connection)
+
+
+class TestSealed:
+    """A closed state has its SHA-256 beside it."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "state.db"
+        with State.open(path) as state, state.transaction():
+            state.begin_run("r1", "", "")
+            state.add_unit(unit())
+        return path
+
+    def test_closed_it_is_two_files(self, path):
+        """No log stays, so that it can be copied."""
+        assert sorted(p.name for p in path.parent.iterdir()) == ["state.db", "state.db.sum"]
+
+    def test_any_change_is_refused(self, path):
+        """One bit, anywhere: the file is not what the last run left, and stays as it is."""
+        data = path.read_bytes()
+        for place in range(0, len(data), 509):
+            changed = bytearray(data)
+            changed[place] ^= 1 << place % 8
+            path.write_bytes(changed)
+
+            with pytest.raises(FatalError, match="was changed since the last run; restore it from a copy"):
+                State.open(path)
+            assert path.read_bytes() == changed
+
+    @pytest.mark.parametrize("damage", ["truncated", "zeroed", "deleted", "garbage"])
+    def test_damage_is_refused(self, path, damage):
+        """Whatever happened to it."""
+        data = path.read_bytes()
+        match damage:
+            case "truncated":
+                path.write_bytes(data[: len(data) // 2])
+            case "zeroed":
+                path.write_bytes(data[:4096] + bytes(4096) + data[8192:])
+            case "deleted":
+                path.write_bytes(b"")
+            case "garbage":
+                path.write_bytes(b"garbage" * 1000)
+
+        with pytest.raises(FatalError):
+            State.open(path)
+
+    def test_what_a_killed_run_left_is_opened(self, path):
+        """It has no sum: SQLite recovers it."""
+        state = State.open(path)
+
+        assert not path.with_name("state.db.sum").exists()
+        state.connection.close()
+        with State.open(path) as again:
+            assert again.checkpoints() == {"p": unit().checkpoint}
+
+    def test_while_somebody_reads_it_is_not_sealed(self, path):
+        """The last to close it does."""
+        first, second = State.open(path), State.open(path)
+        second.find(["k"])
+
+        first.close()
+        assert not path.with_name("state.db.sum").exists()
+        second.close()
+        assert path.with_name("state.db.sum").exists()
+
+    def test_it_knows_the_manifest_that_it_has_seen(self, path):
+        """Another one of the same number is of another target."""
+        with State.open(path) as state:
+            assert not state.has_seen(b"one")
+            with state.transaction():
+                state.set_last_manifest(1, b"one")
+
+            assert (state.has_seen(b"one"), state.has_seen(b"other")) == (True, False)

@@ -23,6 +23,8 @@ CORE_COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "export": ("export:export", "Write an archive in another format."),
         "status": ("status:status", "Show what was archived, and the last runs."),
         "quarantine": ("quarantine:quarantine", "See and retry what could not be archived."),
+        "verify": ("verify:verify", "Read everything again and prove that nothing was changed."),
+        "gc": ("gc:gc", "Remove what killed runs left behind."),
         "repair": ("repair:repair", "Make one copy of an archive whole from another."),
         "key": ("keys:key", "Make keys, and choose which ones open encrypted files."),
         "decrypt": ("keys:decrypt", "Decrypt a file."),

@@ -4,6 +4,7 @@ The reader hands a chunk to whoever asks for one, and works on it itself when no
 asks when it has nothing to write.  A window bounds the chunks that are under way.
 """
 
+import contextlib
 import gc
 import os
 import pickle
@@ -91,8 +92,9 @@ class _PoolWorkers(Workers):
             _SPAWN.Process(target=_read_and_work if n == 0 else _work, args=(job, self._channels), daemon=True)
             for n in range(processes)
         ]
-        for process in self._processes:
-            process.start()
+        with _signals_held():
+            for process in self._processes:
+                process.start()
 
     def process(self, partition: Partition, after: Position | None, sequence: int) -> Iterator[Processed | Idle]:
         channels = self._channels
@@ -112,7 +114,8 @@ class _PoolWorkers(Workers):
 
     def close(self) -> None:
         for process in self._processes:
-            process.terminate()
+            # Not SIGTERM, which they leave to the driver.
+            process.kill()
         for process in self._processes:
             process.join()
         for channel in (self._channels.tasks, self._channels.results):
@@ -143,6 +146,20 @@ class _PoolWorkers(Workers):
                 f"a worker process died (exit code {dead[0].exitcode}; out of memory?); what was committed"
                 " stands: run again to resume, with fewer workers if it happens again"
             )
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Start processes which never see these signals, whoever sends them to the whole group.
+
+    They are for the driver, which commits what it has and then ends the workers.  Children inherit
+    what is blocked; whatever comes meanwhile is delivered to this process afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # --- in the other processes -----------------------------------------------------------------
@@ -190,8 +207,6 @@ def _work(job: Job, channels: _Channels) -> None:
 
 
 def _open_worker(job: Job) -> Processor:
-    # Signals are for the driver, which then stops the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_driver, daemon=True).start()
     gc.set_threshold(*GC_THRESHOLDS)
     return Processor(job)

@@ -116,7 +116,8 @@ class GCS(ObjectSink):
             part_bytes=self.part_bytes,
             concurrency=self.concurrency,
             conditional_writes=self.conditional_writes,
-            replaces=not self.keeps,
+            # To replace an object takes the right to delete it, which adding to an archive should not need.
+            replaces=not self.keeps and (self.latest or self.layout.mode != "append"),
         )
 
     def open_target(self, ctx: Context) -> Target:
