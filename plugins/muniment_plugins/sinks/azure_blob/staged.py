@@ -7,39 +7,25 @@ an immutability policy would forbid.  Azure cannot be told to drop blocks: it do
 """
 
 import json
-import secrets
-from concurrent.futures import Future
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from muniment import TransientError
 from muniment.retry import retry
-from muniment.storage import Staged
 from muniment_plugins.sinks import _inline
+from muniment_plugins.sinks._marked_storage import ChunkedStaged
 
 if TYPE_CHECKING:
     from muniment_plugins.sinks.azure_blob.storage import AzureStorage
 
 
-class AzureStaged(Staged):
-    """An object that grows.  One block is on its way while the next one fills."""
+class AzureStaged(ChunkedStaged):
+    """An object that becomes blocks, or waits in its token."""
 
     def __init__(self, storage: "AzureStorage", name: str) -> None:
-        self.mark = secrets.token_hex(8)
+        super().__init__(storage, name)
         self._storage = storage
-        self._name = name
         self._scope = storage.options().encryption_scope
-        self._pieces: list[bytes] = []
-        self._held = 0
-        self._sent = 0
         self._blocks = 0
-        self._call: Any = None
-        self._running: Future[object] | None = None
-        self._ended = False
-
-    @property
-    def size(self) -> int:
-        """Bytes that were written so far."""
-        return self._sent + self._held
 
     @property
     def token(self) -> str:  # type: ignore[override]
@@ -49,60 +35,17 @@ class AzureStaged(Staged):
             return json.dumps({**token, "blocks": self._blocks})
         return json.dumps({**token, "data": _inline.to_text(self._pieces)})
 
-    def write(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._held += len(data)
-        while self._held >= self._storage.part_bytes:
-            self._send(self._storage.part_bytes)
+    def _last(self) -> int:
+        return self._held if self._blocks or self._held > _inline.MAX_BYTES else 0
 
-    def close(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        if self._held and (self._blocks or self._held > _inline.MAX_BYTES):
-            self._send(self._held)
-        self._storage.settling(self)
-
-    def settle(self) -> None:
-        """Return when what was sent is durable.
-
-        Raises:
-            TransientError: it is not yet; the next call tries again.
-        """
-        if self._running is None:
-            return
-        try:
-            self._running.result()
-        except TransientError:
-            self._running = self._storage.begin(self._call)
-            raise
-        self._running = None
-
-    def discard(self) -> None:
-        self._ended = True
-        self._pieces, self._held = [], 0
-        if self._running is not None:
-            # Whatever became of it does not matter any more.
-            self._running.exception()
-            self._running = None
-        self._storage.forget(self)
-
-    def _send(self, size: int) -> None:
-        """Begin to send the next ``size`` bytes, when those before them are durable."""
-        if self._running is not None:
-            self._running.result()
-        held = b"".join(self._pieces)
-        chunk, rest = held[:size], held[size:]
-        self._pieces, self._held = [rest], len(rest)
+    def _send_chunk(self, chunk: bytes, offset: int) -> Callable[[], None]:
         storage, name, block = self._storage, self._storage.full_name(self._name), block_id(self.mark, self._blocks)
-        self._sent += size
         self._blocks += 1
 
         def send() -> None:
             retry(lambda: storage.api.put_block(name, block, chunk, self._scope), sleep=storage.sleep)
 
-        self._call = send
-        self._running = storage.begin(send)
+        return send
 
 
 def block_id(mark: str, number: int) -> str:

@@ -12,15 +12,14 @@ runs that publish one name, one wins, and the other is told.
 
 import base64
 import json
-import secrets
-from concurrent.futures import Future
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from muniment import TransientError
 from muniment.retry import retry
-from muniment.storage import Staged
 from muniment_plugins.sinks import _inline
 from muniment_plugins.sinks._marked import ABSENT, ChangedError
+from muniment_plugins.sinks._marked_storage import ChunkedStaged
 from muniment_plugins.sinks.gcs import GRAIN
 from muniment_plugins.sinks.gcs.upload import Checksum, Session
 
@@ -28,28 +27,18 @@ if TYPE_CHECKING:
     from muniment_plugins.sinks.gcs.storage import GCSStorage
 
 
-class GCSStaged(Staged):
-    """An object that grows.  One chunk is on its way while the next one fills."""
+class GCSStaged(ChunkedStaged):
+    """An object that goes to a session, or waits in its token."""
+
+    _kept_back = GRAIN + 1
 
     def __init__(self, storage: "GCSStorage", name: str) -> None:
+        super().__init__(storage, name)
         self._storage = storage
-        self._name = name
-        self.mark = secrets.token_hex(8)
         self._options = storage.options()
-        self._pieces: list[bytes] = []
-        self._held = 0
-        self._sent = 0
         self._checksum = Checksum()
         self._session: Session | None = None
         self._version = ABSENT
-        self._call: Any = None
-        self._running: Future[object] | None = None
-        self._ended = False
-
-    @property
-    def size(self) -> int:
-        """Bytes that were written so far."""
-        return self._sent + self._held
 
     @property
     def token(self) -> str:  # type: ignore[override]
@@ -64,65 +53,25 @@ class GCSStaged(Staged):
 
     def write(self, data: bytes) -> None:
         self._checksum.update(data)
-        self._pieces.append(data)
-        self._held += len(data)
-        size = self._storage.part_bytes
-        while self._held > size + GRAIN:
-            self._send(size)
-
-    def close(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        # At least one byte is kept back: the one that completes the upload.
-        whole = max(self._held - 1, 0) // GRAIN * GRAIN
-        if whole:
-            self._send(whole)
-        self._storage.settling(self)
-
-    def settle(self) -> None:
-        """Return when what was sent is durable.
-
-        Raises:
-            TransientError: it is not yet; the next call tries again.
-        """
-        if self._running is None:
-            return
-        try:
-            self._running.result()
-        except TransientError:
-            self._running = self._storage.begin(self._call)
-            raise
-        self._running = None
+        super().write(data)
 
     def discard(self) -> None:
-        self._ended = True
-        self._pieces, self._held = [], 0
-        if self._running is not None:
-            # Whatever became of it does not matter any more.
-            self._running.exception()
-            self._running = None
+        super().discard()
         session, self._session = self._session, None
         if session is not None:
             session.cancel()
-        self._storage.forget(self)
 
-    def _send(self, size: int) -> None:
-        """Begin to send the next ``size`` bytes, when those before them are durable."""
-        if self._running is not None:
-            self._running.result()
-        held = b"".join(self._pieces)
-        chunk, rest = held[:size], held[size:]
-        self._pieces, self._held = [rest], len(rest)
-        offset, self._sent = self._sent, self._sent + size
+    def _last(self) -> int:
+        # At least one byte is kept back: the one that completes the upload.
+        return max(self._held - 1, 0) // GRAIN * GRAIN
 
+    def _send_chunk(self, chunk: bytes, offset: int) -> Callable[[], None]:
         def send() -> None:
             if self._session is None:
                 self._session = self._begin()
             self._session.send(chunk, offset)
 
-        self._call = send
-        self._running = self._storage.begin(send)
+        return send
 
     def _begin(self) -> Session:
         storage = self._storage

@@ -2,40 +2,30 @@
 
 import base64
 import io
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
-from weakref import WeakValueDictionary
+from typing import Any
 
-from muniment import ConfigError, FatalError, TargetBusyError, TransientError
-from muniment.retry import retry
-from muniment.storage import Capabilities, Staged, Storage, Stored, check_name
+from muniment import ConfigError, FatalError, TargetBusyError
+from muniment.storage import Stored
 from muniment_plugins.sinks import _inline
 from muniment_plugins.sinks._marked import ABSENT, ChangedError, write_once
-from muniment_plugins.sinks._uploads import Uploads
+from muniment_plugins.sinks._marked_storage import MarkedStorage
 from muniment_plugins.sinks.gcs.client import Api, SessionGoneError
 from muniment_plugins.sinks.gcs.objects import Found, ObjectOptions
 from muniment_plugins.sinks.gcs.read import Download
 from muniment_plugins.sinks.gcs.staged import GCSStaged
 from muniment_plugins.sinks.gcs.upload import Session, crc32c_of
 
-T = TypeVar("T")
-
 PROBE = ".muniment/probe"
 """An empty object that shows whether the store keeps to preconditions; it stays."""
-
-_READ_BUFFER = 2**20
-_MAX_OPEN_BYTES = 32 * 2**20
-"""What may fill up in objects that are staged at once, beside what is on its way."""
 
 _log = logging.getLogger(__name__)
 
 
-class GCSStorage(Storage):
+class GCSStorage(MarkedStorage):
     """Objects of a bucket whose names begin with ``prefix``.
 
     Publishing is one conditional request, so of two that publish one name with ``if_absent`` exactly
@@ -56,66 +46,43 @@ class GCSStorage(Storage):
         replaces: bool = True,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        super().__init__(api, prefix, part_bytes=part_bytes, concurrency=concurrency, replaces=replaces, sleep=sleep)
         self.api = api
         self.options = options
-        self.part_bytes = part_bytes
-        self.sleep = sleep
-        max_open = max(2, _MAX_OPEN_BYTES // part_bytes)
-        self.capabilities = Capabilities(True, replaces, reads_staged=False, max_open=max_open)
-        self._prefix = prefix
         self._mode = conditional_writes
         self._conditional: bool | None = False if conditional_writes == "off" else (True if api.is_google else None)
-        self._uploads = Uploads(concurrency)
-        self._at_close: list[Callable[[], object]] = []
-        self._settling: list[GCSStaged] = []
-        self._staged: WeakValueDictionary[str, GCSStaged] = WeakValueDictionary()
-
-    # --- staging ----------------------------------------------------------------------------
-
-    def stage(self, name: str) -> Staged:
-        staged = GCSStaged(self, check_name(name))
-        self._staged[staged.mark] = staged
-        return staged
-
-    def sync(self) -> None:
-        settling, self._settling = self._settling, []
-        for i, staged in enumerate(settling):
-            try:
-                staged.settle()
-            except TransientError:
-                self._settling = settling[i:]
-                raise
-        self._uploads.wait()
 
     def staged(self) -> Iterator[Stored]:
         return (Stored(s.token, s.size) for s in list(self._staged.values()))
 
-    def settling(self, staged: GCSStaged) -> None:
-        """Hear that an object has ended; `sync` waits for it."""
-        self._settling.append(staged)
+    def _new(self, name: str) -> GCSStaged:
+        return GCSStaged(self, name)
 
-    def forget(self, staged: GCSStaged) -> None:
-        """Hear that an object is not wanted any more."""
-        self._staged.pop(staged.mark, None)
-        self._settling = [s for s in self._settling if s is not staged]
+    def _drop(self, token: dict[str, Any]) -> None:
+        if "session" in token:
+            self._call(lambda: self.api.cancel(token["session"], self.full_name(token["name"])))
 
-    def begin(self, call: Callable[[], object]) -> "Future[object]":
-        """Run a call beside this one."""
-        return self._uploads.begin(call)
+    def _download(self, name: str) -> io.RawIOBase:
+        return Download(self.api, name, self.sleep)
+
+    def _listing(self, prefix: str) -> Iterator[Stored]:
+        page = ""
+        while True:
+            found, page = self._call(partial(self.api.listing, self._prefix + prefix, page))
+            for stored in found:
+                name = stored.name[len(self._prefix) :]
+                # A name that ends like a folder is one that the console has made.
+                if name != PROBE and not name.endswith("/"):
+                    yield Stored(name, stored.size)
+            if not page:
+                return
 
     # --- publishing -------------------------------------------------------------------------
 
-    def publish(self, token: str, name: str, *, if_absent: bool = False) -> None:
-        found = json.loads(token)
-        if found["name"] != check_name(name):
-            raise ValueError(f"`{found['name']}` cannot be published as `{name}`")
-        self._staged.pop(found["mark"], None)
-        call = self._finish if "session" in found else self._insert
+    def _write(self, token: dict[str, Any], name: str, *, if_absent: bool) -> None:
         if if_absent:
             self.check_conditions()
-            call(found, name, if_absent=True)
-        else:
-            self._uploads.submit(lambda: call(found, name, if_absent=False))
+        (self._finish if "session" in token else self._insert)(token, name, if_absent=if_absent)
 
     def _insert(self, token: dict[str, Any], name: str, *, if_absent: bool) -> None:
         """Upload a small object."""
@@ -164,68 +131,6 @@ class GCSStorage(Storage):
                 f"`{self.api.place}`: object `{name}` did not arrive as it was sent, and was removed; run the same"
                 " command again"
             )
-
-    # --- objects ----------------------------------------------------------------------------
-
-    def open(self, name: str) -> BinaryIO:
-        self._uploads.wait()
-        download = Download(self.api, self.full_name(check_name(name)), self.sleep)
-        return io.BufferedReader(download, _READ_BUFFER)
-
-    def list(self, prefix: str = "") -> Iterator[Stored]:
-        self._uploads.wait()
-        page = ""
-        while True:
-            found, page = self._call(partial(self.api.listing, self._prefix + prefix, page))
-            for stored in found:
-                name = stored.name[len(self._prefix) :]
-                # A name that ends like a folder is one that the console has made.
-                if name != PROBE and not name.endswith("/"):
-                    yield Stored(name, stored.size)
-            if not page:
-                return
-
-    def exists(self, name: str) -> bool:
-        self._uploads.wait()
-        return self._call(lambda: self.api.find(self.full_name(check_name(name)))) is not None
-
-    def delete(self, name: str) -> None:
-        if name.startswith("{"):
-            token = json.loads(name)
-            self._staged.pop(token["mark"], None)
-            if "session" in token:
-                self._call(lambda: self.api.cancel(token["session"], self.full_name(token["name"])))
-            return
-        there = self.full_name(check_name(name))
-
-        def delete() -> None:
-            found = self.api.find(there)
-            if found is not None:
-                try:
-                    self.api.delete(there, found.version)
-                except ChangedError:
-                    raise TransientError(f"`{self.api.place}`: object `{name}` is being written by another") from None
-
-        self._call(delete)
-
-    def close(self) -> None:
-        try:
-            self._uploads.close()
-        finally:
-            self.api.close()
-            for call in self._at_close:
-                call()
-
-    def at_close(self, call: Callable[[], object]) -> None:
-        """Have a call made when this session is closed."""
-        self._at_close.append(call)
-
-    def full_name(self, name: str) -> str:
-        """Return the name of an object in its bucket."""
-        return self._prefix + name
-
-    def _call(self, call: Callable[[], T]) -> T:
-        return retry(call, sleep=self.sleep)
 
     # --- preconditions ----------------------------------------------------------------------
 

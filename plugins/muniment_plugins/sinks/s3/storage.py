@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 
 from muniment.errors import FatalError, TransientError
 from muniment.storage import Capabilities, Staged, Storage, Stored, check_name
-from muniment_plugins.sinks.s3.background import Background
+from muniment_plugins.sinks._background import Background
 from muniment_plugins.sinks.s3.checksums import Checksum, verify
-from muniment_plugins.sinks.s3.client import Bucket, RefusedError
+from muniment_plugins.sinks.s3.client import WORKERS_PER_PART, Bucket, RefusedError
 from muniment_plugins.sinks.s3.read import open_object
 from muniment_plugins.sinks.s3.settings import OWN, ObjectSettings
 from muniment_plugins.sinks.s3.upload import HELD_BYTES, STAGED, S3Staged, Token, is_token
@@ -53,7 +53,7 @@ class S3Storage(Storage):
         self.part_bytes = part_bytes
         self.locked = locked
         self.conditional_put = self.conditional_complete = True
-        self.background = Background(concurrency)
+        self.background = Background(WORKERS_PER_PART * concurrency, concurrency)
         self._abort_after = abort_after
         self._held = 0
         self._counting = threading.Lock()

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from attrs import define
 
 from muniment.errors import TransientError
-from muniment_plugins.sinks.s3.client import WORKERS_PER_PART
 
 
 @define(eq=False)
@@ -22,15 +21,16 @@ class _Job:
 
 
 class Background:
-    """A small pool.  ``large`` jobs, which hold a part each, take turns so that theirs and the one that the
-    caller fills are at most ``concurrency``; small ones are more, but bounded as well.
+    """A pool of ``workers`` threads.
 
-    A job that failed for the moment is kept, and `settle` does it again.
+    ``large`` jobs, which hold a part each, take turns so that theirs and the one that the caller fills are
+    at most ``parts``; small ones are more, but bounded as well.  A job that failed for the moment is
+    kept, and `settle` does it again.  It is used by one thread.
     """
 
-    def __init__(self, concurrency: int) -> None:
-        self._workers = WORKERS_PER_PART * concurrency
-        self._large = threading.BoundedSemaphore(max(1, concurrency - 1))
+    def __init__(self, workers: int, parts: int) -> None:
+        self._workers = workers
+        self._large = threading.BoundedSemaphore(max(1, parts - 1))
         self._all = threading.BoundedSemaphore(2 * self._workers)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -48,7 +48,12 @@ class Background:
         self._raise(fresh)
 
     def settle(self, owner: str = "") -> None:
-        """Return when everything (of ``owner``) is done; what failed for the moment is done again."""
+        """Return when everything (of ``owner``) is done; what failed for the moment is done again.
+
+        Raises:
+            TransientError: some of it failed for the moment once more; the next call does that again.
+            FatalError: something cannot be done.
+        """
         with self._lock:
             again = [j for j in self._of(owner) if isinstance(j.error, TransientError)]
             self._failed = [j for j in self._failed if j not in again]
@@ -81,12 +86,14 @@ class Background:
     def _raise(self, failed: list[_Job]) -> None:
         for job in failed:
             job.told = True
-        if failed and failed[0].error is not None:
-            raise failed[0].error
+        errors = [job.error for job in failed if job.error is not None]
+        if errors:
+            # What trying again cannot mend is told first.
+            raise next((e for e in errors if not isinstance(e, TransientError)), errors[0])
 
     def _start(self, job: _Job) -> None:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="s3")
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="upload")
         if job.large:
             self._large.acquire()
         self._all.acquire()
