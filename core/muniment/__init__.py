@@ -15,6 +15,7 @@ from muniment.components import (
     Engine,
     Fence,
     Format,
+    History,
     Idle,
     Known,
     Orphan,
@@ -82,7 +83,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Asset", "AssetLinks", "Batch", "BatchSink", "BlobPart", "Checkpoint", "Chunk", "Citation", "Component",
     "ConfigError", "Context", "Conversation", "Counts", "DamagedError", "Dropped", "Effect", "Engine", "FatalError",
-    "Fence", "FilePart", "Format", "Idle", "InputError", "Known", "Link", "Message", "MunimentError",
+    "Fence", "FilePart", "Format", "History", "Idle", "InputError", "Known", "Link", "Message", "MunimentError",
     "ObjectSink", "Origin", "Orphan", "Part", "Partition", "PluginError", "Position", "Prepared", "Raw", "Reader",
     "ReasoningPart", "Receipt", "Record", "RecordError", "Rejected", "Replay", "RunEvent",
     "Secret", "Sink", "Source", "TableFormat", "TablePart", "Target", "TargetBusyError", "TextPart", "ToolCallPart",

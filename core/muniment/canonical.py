@@ -6,19 +6,27 @@ standard library, which escapes them (``\\ud83d``).  So every string that JSON c
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from muniment.model import Conversation, Origin, Raw, Record
+from muniment.model import JSON, Asset, Conversation, Origin, Raw, Record
 
 LARGE_BYTES = 4 * 2**20
 """From here on a copy of a conversation's JSON is worth avoiding."""
+LARGE_MESSAGES = 10_000
 
-_MESSAGES_TOGETHER = 1000
+_MESSAGES_TOGETHER = 100
 _encoder = msgspec.json.Encoder()
 _conversation_decoder = msgspec.json.Decoder(Conversation)
+
+
+class _Tail(msgspec.Struct, omit_defaults=True):
+    """The fields of a conversation behind its messages."""
+
+    assets: tuple[Asset, ...] = ()
+    metadata: dict[str, JSON] | None = None
 
 
 class _Line(msgspec.Struct):
@@ -40,7 +48,11 @@ def to_json(value: Any) -> bytes:
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
+        return _to_ascii(value)
+
+
+def _to_ascii(value: Any) -> bytes:
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
 
 
 def loads(data: bytes) -> Any:
@@ -63,7 +75,12 @@ def loads(data: bytes) -> Any:
 
 def source_hash(conversation: Conversation) -> str:
     """Return the SHA-256 of the canonical conversation, 64 hex digits."""
-    return hashlib.sha256(to_json(conversation)).hexdigest()
+    if len(conversation.messages) < LARGE_MESSAGES:
+        return hashlib.sha256(to_json(conversation)).hexdigest()
+    digest = hashlib.sha256()
+    for piece in json_in_pieces(conversation):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def record_to_json(record: Record) -> bytes:
@@ -76,18 +93,61 @@ def with_raw(line: bytes, raw: Raw | None) -> bytes:
     if raw is None:
         return line
     if len(line) >= LARGE_BYTES:
-        return b"".join(with_raw_in_pieces(line, raw))
+        return b"".join([memoryview(line)[:-1], *_raw_in_pieces(raw), b"}"])
     return b'%s,"raw":{"conversation":%s,"messages":[%s]}}' % (line[:-1], raw.envelope, b",".join(raw.messages))
 
 
-def with_raw_in_pieces(line: bytes, raw: Raw) -> Iterator[bytes | memoryview]:
-    """Yield what `with_raw` returns: whole, a large one would be in memory three times."""
-    yield memoryview(line)[:-1]
+def is_large(record: Record) -> bool:
+    """Tell whether the JSON of a record is better made piece by piece than whole."""
+    return record.origin.end - record.origin.start >= LARGE_BYTES or len(record.conversation.messages) >= LARGE_MESSAGES
+
+
+def record_in_pieces(record: Record) -> Iterator[bytes]:
+    """Yield what `record_to_json` returns, a hundred messages at a time."""
+    yield from _fields_in_pieces(record.conversation)
+    if record.raw is not None:
+        yield from _raw_in_pieces(record.raw)
+    yield b"}"
+
+
+def json_in_pieces(conversation: Conversation) -> Iterator[bytes]:
+    """Yield what `to_json` returns, a hundred messages at a time: no piece ends within one."""
+    yield from _fields_in_pieces(conversation)
+    yield b"}"
+
+
+def _fields_in_pieces(conversation: Conversation) -> Iterator[bytes]:
+    """Yield the JSON of a conversation but for the bracket at its end."""
+    # One lone surrogate anywhere makes it all ASCII, so that has to be known before the first piece.
+    try:
+        for _ in _pieces(conversation, _encoder.encode):
+            pass
+    except UnicodeEncodeError:
+        yield from _pieces(conversation, _to_ascii)
+    else:
+        yield from _pieces(conversation, _encoder.encode)
+
+
+def _pieces(conversation: Conversation, encode: Callable[[Any], bytes]) -> Iterator[bytes]:
+    messages = conversation.messages
+    yield encode(msgspec.structs.replace(conversation, messages=(), assets=(), metadata=None))[:-1]
+    mark = b',"messages":['
+    for first in range(0, len(messages), _MESSAGES_TOGETHER):
+        yield mark + encode(messages[first : first + _MESSAGES_TOGETHER])[1:-1]
+        mark = b","
+    if messages:
+        yield b"]"
+    tail = encode(_Tail(conversation.assets, conversation.metadata))
+    if tail != b"{}":
+        yield b"," + tail[1:-1]
+
+
+def _raw_in_pieces(raw: Raw) -> Iterator[bytes]:
     yield b',"raw":{"conversation":%s,"messages":[' % raw.envelope
     for first in range(0, len(raw.messages), _MESSAGES_TOGETHER):
         some = b",".join(raw.messages[first : first + _MESSAGES_TOGETHER])
         yield b"," + some if first else some
-    yield b"]}}"
+    yield b"]}"
 
 
 def record_from_json(data: bytes, origin: Origin) -> Record:

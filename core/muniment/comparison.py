@@ -4,7 +4,7 @@ The answer is kept in a temporary SQLite file, so that memory does not grow with
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 
 from attrs import frozen
@@ -89,10 +89,9 @@ class Comparison:
         sql = f"SELECT 1 FROM {_JOINED} WHERE o.key=? AND ({_MISSING} OR {_SHORT})"  # noqa: S608
         return self._db.execute(sql, (_key(key),)).fetchone() is not None
 
-    def has_all(self, keys: Collection[str]) -> bool:
-        """Say whether the original has every one of ``keys``."""
-        found = "SELECT 1 FROM original WHERE key=?"
-        return all(self._db.execute(found, (_key(k),)).fetchone() for k in keys)
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of what the original has."""
+        return (bytes(row[0]).decode("utf-8", "surrogatepass") for row in self._db.execute("SELECT key FROM original"))
 
     def __enter__(self) -> "Comparison":
         return self

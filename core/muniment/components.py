@@ -19,6 +19,8 @@ from muniment.model import JSON, Asset, Dropped, Origin, Record, Rejected
 from muniment.secrets import Secret, reveal
 
 if TYPE_CHECKING:
+    from muniment.crypto import NewHeader
+    from muniment.custody import Custody
     from muniment.verification import Finding, Inspection
 
 Position = JSON
@@ -209,6 +211,10 @@ def no_assets(asset: Asset) -> BinaryIO:
     raise FileNotFoundError(asset.id)
 
 
+def keep_nothing(rejected: Sequence[Rejected]) -> None:
+    """Keep nothing: the default of `Context.keep`."""
+
+
 @frozen
 class Context:
     """What the engine gives to a component that it opens.
@@ -218,7 +224,8 @@ class Context:
     hold their own; ``on_plan_change`` is ``keep``, ``new_version`` or ``rewrite``; ``first_unit`` is
     the number of the first unit that a writer will seal, so that it can name what it begins;
     ``fingerprint`` is of the partition that a writer is opened for.  ``made_with`` says which versions
-    of what bring the records, for the manifests.
+    of what bring the records, for the manifests.  ``keep`` is called by the writer of a sink that
+    `refuses late <Sink.refuses_late>`, before it commits.
     """
 
     run: str
@@ -232,6 +239,7 @@ class Context:
     made_with: Mapping[str, JSON] = field(factory=dict)
     open_asset: Callable[[Asset], BinaryIO] = no_assets
     stopping: Callable[[], bool] = never
+    keep: Callable[[Sequence[Rejected]], None] = keep_nothing
 
     def reveal(self, secret: Secret) -> str:
         """Return the value of a secret, read anew; only in the process that opens the component.
@@ -288,6 +296,18 @@ class Source(Component):
         """
         yield from chunk.data
 
+    def slices(self, chunk: Chunk) -> Iterable[tuple[Origin, bytes]]:
+        """Yield the original bytes of what stands in a chunk, each under the origin that `decode` gives it.
+
+        This is the form in which the quarantine keeps a record.  Default: nothing, for sources without
+        such bytes; of those the decoded record is kept.
+        """
+        return ()
+
+    def restore(self, partition: Partition, origin: Origin, data: bytes) -> Chunk:
+        """Return a chunk of one record, of bytes that `slices` has yielded; `decode` takes it without the input."""
+        raise NotImplementedError
+
 
 class Reader(Session, ABC):
     """A source that was opened: sequential reading."""
@@ -327,12 +347,31 @@ class Transform(Component):
         raise NotImplementedError
 
 
+@frozen
+class History:
+    """The ledger of a target: ``runs`` oldest first, ``quarantined`` the open entries; ``where`` is for people."""
+
+    where: str
+    runs: tuple[Mapping[str, Any], ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    quarantined: tuple[Mapping[str, JSON], ...] = ()
+
+
 class Known(Session, ABC):
-    """What a target holds already, asked in a worker before the work of encoding is done."""
+    """What a target holds already, asked in a worker before the work of encoding is done.
+
+    With ``hides`` the hashes that it gives are pseudonyms.
+    """
+
+    hides: ClassVar[bool] = False
 
     @abstractmethod
     def find(self, keys: Sequence[str]) -> Mapping[str, tuple[str, str]]:
         """Return (source_hash, plan_hash) for those of ``keys`` that the target holds."""
+
+    def noted(self, source_hash: str) -> str:
+        """Return what `find` gives for a record with this hash: itself, or a pseudonym where content is hidden."""
+        return source_hash
 
 
 @frozen(kw_only=True)
@@ -343,6 +382,9 @@ class Sink(Component):
     protocol: ClassVar[str] = "staged"  # or "transactional"; `plan` prints it
     unit: ClassVar[UnitBounds] = UnitBounds()
     """Where a unit of this sink ends unless its pipeline says so."""
+    refuses_late: ClassVar[bool] = False
+    """Whether a record may be refused only when its unit is sealed.  The writer then gives what it is about to
+    reject to `Context.keep` before it commits the unit."""
 
     @property
     def guarantee(self) -> str:
@@ -376,6 +418,10 @@ class Sink(Component):
         """Return the SQLite file that holds the ledger of this target: runs, checkpoints, quarantine."""
         return None
 
+    def history(self, ctx: Context) -> "History | None":
+        """Return what the target says of its past where that is in no file; None if nothing was stored yet."""
+        return None
+
     def open_known(self, ctx: Context) -> Known | None:
         """Return a look-up of what is stored (read-only; opened in workers), or None to skip the look-up."""
         return None
@@ -388,6 +434,27 @@ class Sink(Component):
             InputError: there is nothing to verify.
         """
         raise NotImplementedError(f"{ctx.path} keeps no manifests, so nothing can be verified")
+
+    def rewrap(self, ctx: Context, change: "Callable[[BinaryIO], NewHeader]") -> bool:
+        """Replace the header that says who can read a target; return whether that changed it.
+
+        For targets that keep one header inside; where encrypted files lie, each has its own.
+
+        Raises:
+            NotImplementedError: this sink keeps no such header.
+            ConfigError: the target is not encrypted.
+            WrongKeyError: the keys that ``change`` has do not open it.
+        """
+        raise NotImplementedError(f"{ctx.path} keeps no header of its own")
+
+    def open_custody(self, ctx: Context) -> "Custody":
+        """Return the archive, opened to hold and to purge; it must be there.
+
+        Raises:
+            NotImplementedError: this sink cannot.
+            InputError: there is no archive.
+        """
+        raise NotImplementedError(f"{ctx.path} cannot hold or purge records")
 
     def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
         """Yield the manifests and the checkpoint as files, (name, bytes), for a hand-over.  Default: none."""
@@ -455,6 +522,10 @@ class Target(Session, ABC):
         """
         return self.read_back()
 
+    def noted(self, key: str) -> str:
+        """Return what `Damage.keys` calls a record: its key, or a pseudonym where content is hidden."""
+        return key
+
     def open_asset(self, asset: Asset) -> BinaryIO:
         """Return the bytes of an asset that a stored record names.
 
@@ -462,6 +533,14 @@ class Target(Session, ABC):
             FileNotFoundError: this target does not hold them.
         """
         raise FileNotFoundError(asset.id)
+
+    def holds_newer(self, record: Record) -> bool:
+        """Say whether another version of this record is stored, as late or later, with all of its messages.
+
+        A quarantined record is then superseded, whether it can be handled by now or not.  Default: no, for
+        targets that cannot tell before a record is written.
+        """
+        return False
 
     def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
         """Let the next write store these records, though the ledger says that they are stored already.
@@ -491,7 +570,12 @@ class Target(Session, ABC):
         """Hear how the run ended; after the last commit."""
 
     def quarantined(self) -> Iterator[Mapping[str, JSON]]:
-        """Yield the open quarantine entries."""
+        """Yield the open quarantine entries.
+
+        Each has what a `Rejected` says (``stage``, ``reason``, ``record``: its key; ``label``, ``partition``,
+        ``start``, ``end`` and ``digest`` of its origin), the ``run`` that noted it, and as ``id`` its
+        `muniment.state.quarantine_id`: all sinks call it the same.
+        """
         return iter(())
 
 
@@ -508,6 +592,12 @@ class Format(Component):
     def encode(self, record: Record, links: "AssetLinks") -> bytes:
         """Return one record's piece.  Pure; ``links`` tells where assets will stand."""
         raise NotImplementedError
+
+    def encode_in_pieces(self, record: Record, links: "AssetLinks") -> Iterator[bytes]:
+        """Yield what `encode` returns.  A large record is asked for so: a format that need not make it whole
+        spares its memory.  Default: whole.
+        """
+        yield self.encode(record, links)
 
     def header(self) -> bytes:
         """Return what stands before the first piece of a part."""

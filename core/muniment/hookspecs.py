@@ -40,6 +40,14 @@ def muniment_formats() -> Mapping[str, str | type[Format]]:
 
 
 @hookspec
+def muniment_secrets() -> Mapping[str, str]:
+    """Return the schemes of secrets that this plugin adds: name in ``${secret:SCHEME:NAME}`` ->
+    ``"package.module:function"``, imported when a secret is read.  The function takes the name and returns the
+    secret; where it cannot, it raises `muniment.ConfigError` with a sentence that does not hold it."""
+    return {}
+
+
+@hookspec
 def muniment_commands() -> Mapping[str, str]:
     """Return the commands that this plugin adds: name -> ``"package.module:command"`` (a click
     command, imported when called).  Names of the core are refused."""

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from muniment.errors import TargetBusyError
+from muniment.local_storage import make_folder
 
 
 class TargetLock:
@@ -25,8 +26,9 @@ class TargetLock:
 
         Raises:
             TargetBusyError: another run holds it.
+            FatalError: its folder cannot be made.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.path.parent)
         while True:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:

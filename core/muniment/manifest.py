@@ -1,19 +1,20 @@
 """What exactly was stored, and can it be proved?
 
-Every commit leaves a manifest, and every run that stored something leaves one at its end.  They are
-numbered, each names the one before, and together they are the leaves of a Merkle log (`Log`) whose
-head is signed where there is a key.  `docs/formats/manifest.md` specifies all of it.
+Every commit leaves a manifest, every run that stored something leaves one at its end, and so does
+what is done to the archive itself: a hold, a purge.  They are numbered, each names the one before, and
+together they are the leaves of a Merkle log (`Log`) whose head is signed where there is a key.
+`docs/formats/manifest.md` specifies all of it.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import msgspec
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from muniment import jcs
 from muniment.components import Checkpoint, Counts, Unit
@@ -22,21 +23,26 @@ from muniment.model import JSON, Rejected
 from muniment.proof import ORIGIN_PREFIX, SigningKey, TreeHead, sign_head
 from muniment.state import StoredRecord
 
-VERSION = 2
-_READABLE = (1, 2)
+VERSION = 3
+_BEFORE_EVENTS = 2
+_READABLE = (1, _BEFORE_EVENTS, VERSION)
 _LITERAL = "json-text:"
 _ABSENT: tuple[Any, ...] = (None, "", (), {})
 
 
 @frozen(kw_only=True)
 class Manifest:
-    """What one commit stored, or how a run ended.
+    """What one commit stored, how a run ended, or what was done to the archive.
 
-    Of a commit it has the ``unit``, of a run's end the ``report`` instead.
+    Of a commit it has the ``unit``, of a run's end the ``report``, else the ``event``: its ``kind``,
+    ``actor``, ``at``, ``reason``, and what `_Event` says.  What has none is of version 2, which a reader
+    that knows no events takes.
 
     A target of objects says ``objects``: ``{name, size, sha256, records}``; a record's row is ``[key,
     source_hash, updated_at, message digests (hex, 8 digits each), supersedes]``, where ``supersedes``
-    says that earlier versions of it no longer count.  ``assets`` are names of the files that these
+    says that earlier versions of it no longer count.  An object that was written anew from another one
+    has ``of``: which manifest first said these records, with its plan, run and format (`made_by`); of a
+    name that comes again the last one counts.  ``assets`` are names of the files that these
     records need (their digests are in the names), ``removed`` are names, ``missing_assets`` digests.
 
     A database says ``records``: ``{count, root}``, the Merkle root over what it stored.
@@ -67,7 +73,8 @@ class Manifest:
     log: str = ""
     tree: tuple[str, ...] = ()
     signer: str = ""
-    version: int = VERSION
+    event: Mapping[str, JSON] = field(factory=dict)
+    version: int = field(default=Factory(lambda self: VERSION if self.event else _BEFORE_EVENTS, takes_self=True))
 
     def to_json(self) -> bytes:
         """Return canonical JSON (RFC 8785).  Fields without a value are left out."""
@@ -76,7 +83,7 @@ class Manifest:
         }
         if self.unit is not None:
             value["unit"] = {**attrs.asdict(self.unit), "quarantined": msgspec.to_builtins(self.unit.quarantined)}
-        for name in ("report", "made_with", "format_options", "records"):
+        for name in ("report", "made_with", "format_options", "records", "event"):
             if name in value:
                 value[name] = dict(value[name])
         try:
@@ -105,12 +112,47 @@ class Manifest:
             value[name] = tuple(value.get(name, ()))
         return cls(**value)
 
+    def made_by(self, made: Mapping[str, Any]) -> "MadeBy":
+        """Return what one of the ``objects`` was first made by: this manifest, unless it has an ``of``."""
+        if of := made.get("of"):
+            return MadeBy(of["number"], of["run"], of["plan_hash"], of["format"], of.get("format_options", {}))
+        return MadeBy(self.number, self.run, self.plan_hash, self.format, self.format_options)
+
     def stored(self) -> Iterator[StoredRecord]:
-        """Yield what a commit to a target of objects stored, for the state."""
+        """Yield what a commit to a target of objects stored, for the state.
+
+        What was only written anew is known already, perhaps in a newer version.
+        """
         for made in self.objects:
+            if "of" in made:
+                continue
             for key, source_hash, updated_at, digits, _ in made["records"]:
                 messages = frozenset(digits[i : i + 8] for i in range(0, len(digits), 8))
                 yield StoredRecord(key, source_hash, self.plan_hash, updated_at, made["name"], messages, self.run)
+
+
+@frozen
+class MadeBy:
+    """The manifest that first said some records, and how their object was made."""
+
+    number: int
+    run: str
+    plan_hash: str
+    format: str
+    format_options: Mapping[str, JSON] = field(factory=dict)
+
+    def of(self) -> dict[str, Any]:
+        """Return what stands as ``of`` in the manifest of an object that was written anew."""
+        value = {a.name: getattr(self, a.name) for a in attrs.fields(MadeBy)}
+        return {**value, "format_options": dict(self.format_options)}
+
+
+class _MadeBy(msgspec.Struct):
+    number: int
+    run: str
+    plan_hash: str
+    format: str
+    format_options: dict[str, Any] = {}
 
 
 class _Object(msgspec.Struct):
@@ -118,6 +160,36 @@ class _Object(msgspec.Struct):
     size: int
     sha256: str
     records: list[tuple[str, str, str | None, str, bool]]
+    of: _MadeBy | None = None
+
+
+class _Tombstone(msgspec.Struct):
+    """What a purge took away.
+
+    ``hash`` is the record's hash as the chain has it, ``object`` and ``sha256`` are what held it where the
+    target is one of objects; ``shredded`` is the id of a key that was destroyed.
+    """
+
+    key: str
+    hash: str
+    object: str = ""
+    sha256: str = ""
+    shredded: str = ""
+
+
+class _Event(msgspec.Struct):
+    """What an event holds beside details of its kind.
+
+    ``keys`` are what is held or released, ``all`` stands for every record; ``tombstones`` are of a purge.
+    """
+
+    kind: Literal["hold", "release", "purge", "rewrap"]
+    actor: str
+    at: str
+    reason: str = ""
+    keys: list[str] = []
+    all: bool = False
+    tombstones: list[_Tombstone] = []
 
 
 class _Shape(msgspec.Struct):
@@ -144,6 +216,7 @@ class _Shape(msgspec.Struct):
     log: str = ""
     tree: list[str] = []
     signer: str = ""
+    event: _Event | None = None
 
 
 @define

@@ -10,7 +10,7 @@ and one C call then encodes, decodes and checks a whole conversation (see
 ``docs/explanation/decisions/0001-records-are-structs.md``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -198,11 +198,12 @@ class Raw(Struct, frozen=True, gc=False):
     """The JSON that a record was decoded from, verbatim but for line breaks between tokens.
 
     ``envelope`` is the conversation without its messages; ``messages`` runs parallel to
-    `Conversation.messages`, each the source's node, ``b"null"`` where there was none.
+    `Conversation.messages`, each the source's node, ``b"null"`` where there was none; of a large
+    conversation each is made when it is asked for.
     """
 
     envelope: bytes
-    messages: tuple[bytes, ...]
+    messages: Sequence[bytes]
 
 
 class Origin(Struct, frozen=True, gc=False):
@@ -293,10 +294,11 @@ def visible_path(conversation: Conversation) -> frozenset[str]:
         if not leaves:
             return frozenset()
         leaf = max(enumerate(leaves), key=lambda p: (p[1].created_at is not None, p[1].created_at, p[0]))[1].id
-    path: set[str] = set()
-    while leaf is not None and leaf not in path:
-        path.add(leaf)
+    path: list[str] = []
+    while leaf is not None and len(path) < len(parents):
+        path.append(leaf)
         leaf = parents.get(leaf)
+    del parents
     return frozenset(path)
 
 

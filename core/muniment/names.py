@@ -16,7 +16,7 @@ _LOST = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\.|$)", re.IGNORECASE)
 """What Windows takes for a device, whatever stands behind the dot."""
-_STEM = re.compile(rf"((?:.*[-/])?[0-9a-f]{{{_DIGITS}}})(?:\.[^/]*)?", re.DOTALL)
+_STEM = re.compile(rf"((?:.*[-/])?[0-9a-f]{{{_DIGITS}}}(?:[0-9a-f]{{20}})?)(?:\.[^/]*)?", re.DOTALL)
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 _EXTENSIONS = {
     "image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif",
@@ -79,7 +79,7 @@ def confined(value: str, max_bytes: int = 60) -> str:
 
 
 def stem(name: str) -> str:
-    """Return a name that ends in `digits` and a suffix, without its suffix."""
+    """Return a name that ends in `digits`, or in the 32 of a pseudonym, and a suffix, without its suffix."""
     found = _STEM.fullmatch(name)
     return found[1] if found else name.split(".")[0]
 

@@ -6,11 +6,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, get_args
 
 from muniment.components import Format
 from muniment.errors import FatalError, TransientError
 from muniment.storage import Staged
+
+if TYPE_CHECKING:
+    from muniment.packed import PackedBytes
 
 Compression = Literal["none", "gzip", "zstd", "xz"]
 
@@ -173,13 +176,18 @@ class Part:
         """Bytes that wait in memory."""
         return self._pending_bytes
 
-    def add(self, pieces: Iterable[bytes]) -> None:
+    def add(self, pieces: "Iterable[bytes | PackedBytes]") -> None:
         for piece in pieces:
             if self.pieces and self._separator:
                 self._pending.append(self._separator)
+            self.pieces += 1
+            if not isinstance(piece, bytes):
+                self.flush()
+                for some in piece:
+                    self.stream.write(some)
+                continue
             self._pending.append(piece)
             self._pending_bytes += len(piece)
-            self.pieces += 1
         # Few large writes: each one costs a call of the compressor, the hash and the system.
         if self._pending_bytes >= 2**20:
             self.flush()

@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
-from attrs import define, field, frozen
+from attrs import define, field
 
 from muniment.components import (
     Context,
-    Counts,
     Idle,
     Partition,
     Reader,
@@ -32,13 +30,17 @@ from muniment.errors import (
 )
 from muniment.events import RunEvent
 from muniment.plan import Plan, Step
-from muniment.process import Job, Processed, patient_gc
+from muniment.process import Job, Processed, Route, patient_gc
 from muniment.retry import until
+from muniment.run_report import RunReport
 from muniment.share import Share, from_the_start, share
 from muniment.sink_run import SinkRun
 
 if TYPE_CHECKING:
     from muniment.plugins import Registry
+    from muniment.quarantine_store import Custody
+
+__all__ = ["Run", "RunReport", "StopFlag", "run"]
 
 READING_EVENT_SECONDS = 0.1
 
@@ -56,42 +58,6 @@ class StopFlag:
         return bool(self.signal_number)
 
 
-@frozen
-class RunReport:
-    """How a run ended: ``sinks`` holds the conservation equation of each sink, by name.
-
-    ``failed`` says of each sink that failed, while others continued, why: its checkpoint stays where it
-    was, and the next run goes on from there.
-    ``findings`` counts what was noticed, by code; ``unchanged_partitions`` are (label, run that
-    archived it, records) of inputs that were finished before; ``incomplete`` says that the source
-    names a shard or asset which is missing; ``absent`` counts, by sink, what a complete source no
-    longer holds, and which is marked since this run.
-    """
-
-    run: str
-    pipeline: str
-    exit_code: int
-    sinks: dict[str, Counts]
-    findings: dict[str, int]
-    dropped: dict[str, int]
-    conversations: int
-    messages: int
-    bytes_read: int
-    seconds: float
-    unchanged_partitions: tuple[tuple[str, str, int], ...]
-    quarantined: int
-    incomplete: bool
-    failed: dict[str, str] = field(factory=dict)
-    absent: dict[str, int] = field(factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        report = attrs.asdict(self)
-        report["unchanged_partitions"] = [
-            {"label": label, "run": run, "records": n} for label, run, n in self.unchanged_partitions
-        ]
-        return report
-
-
 def run(
     plan: Plan, registry: "Registry", *, stop: StopFlag | None = None, retry_quarantined: bool = False
 ) -> RunReport:
@@ -107,11 +73,13 @@ def run(
         FatalError: a sink failed for good, and the pipeline says that the others stop with it (they
             have committed what they held); what was committed stands.
     """
-    return _Run(plan, registry, StopFlag() if stop is None else stop, retry_quarantined).run()
+    return Run(plan, registry, StopFlag() if stop is None else stop, retry_quarantined).run()
 
 
 @define(eq=False)
-class _Run:
+class Run:
+    """One run of a plan; what a retry does otherwise is in `muniment.quarantine_retry`."""
+
     plan: Plan
     registry: "Registry"
     stop: StopFlag
@@ -129,23 +97,32 @@ class _Run:
     started: float = field(factory=time.monotonic)
     last_event: float = 0.0
     bytes_total: int | None = 0
+    custody: "Custody | None" = None
 
     def run(self) -> RunReport:
         with contextlib.ExitStack() as stack, patient_gc(), until(lambda: bool(self.stop)):
-            self.sinks = [SinkRun(self.plan, path, self._context(path.step.path)) for path in self.plan.sinks]
+            if self.plan.keeping is not None:
+                from muniment.quarantine_store import Custody
+
+                self.custody = Custody.open(self.plan.keeping, self._context("quarantine"))
+                stack.callback(self.custody.close)
+            self.sinks = [
+                SinkRun(self.plan, path, self._context(path.step.path), self.custody) for path in self.plan.sinks
+            ]
             for sink in self.sinks:
                 stack.push(sink)
                 self._attempt(sink, sink.open)
+            if self.custody is not None:
+                self.custody.held = self._owed()
             self._emit("started")
-            for step in self.plan.sources:
-                if self._alive():
-                    self._read_source(step)
+            self._read_sources()
             self._refuse_nothing()
             for sink in self._alive():
                 if self._attempt(sink, sink.finish):
                     self._emit("committed")
             self._mark_absent()
             self._check_equations()
+            self._release()
             for sink in self._alive():
                 self._attempt(sink, partial(sink.end, self._exit_code(), self._completeness()))
             report = self._report()
@@ -200,10 +177,37 @@ class _Run:
             error.args = (f"{self.plan.file}: sink `{sink.name}`: {error}", *error.args[1:])
         return error
 
+    # --- what could not be archived ---------------------------------------------------------
+
+    def _owed(self) -> set[str]:
+        """Return the ids of the entries that are open in any target; an empty one among them for unknown ones."""
+        from muniment.quarantine import id_of
+
+        return {id_of(entry) for s in self._alive() for entry in s.entries()}
+
+    def _release(self) -> None:
+        """Delete the content that no sink owes any more; what a sink owes that failed, nobody knows."""
+        if self.custody is not None and len(self._alive()) == len(self.sinks):
+            self.custody.release(self._owed)
+
     # --- reading ----------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        """Close sinks that owe nothing: a retry is not their run, and a snapshot would be written anew from it."""
+        for sink in [s for s in self._alive() if not s.entries()]:
+            sink.__exit__(None, None, None)
+            self.sinks.remove(sink)
+
+    def _read_sources(self) -> None:
+        if self.retry_quarantined:
+            self._let_go()
+        for step in self.plan.sources:
+            if self._alive():
+                self._read_source(step)
 
     def _read_source(self, step: Step[Source]) -> None:
         source = step.component
+        self._come_from(step)
         with source.open(self._context(step.path)) as reader:
             for sink in self._alive():
                 sink.bind(reader.open_asset)
@@ -221,27 +225,30 @@ class _Run:
             if shares and all(s.partition.complete for s in shares) and not self._is_incomplete():
                 self.complete += dict.fromkeys(s.partition.fingerprint for s in shares)
             while shares:
-                shares = self._read_shares(reader, source, shares)
+                shares = self._read_shares(reader, step, shares)
+
+    def _come_from(self, step: Step[Source]) -> None:
+        if self.custody is not None:
+            self.custody.source = (step.type, step.path)
 
     def _share(self, partition: Partition, exact: bool) -> Share | None:
         """Return who needs a partition, and from where; None if nobody does."""
         sinks = self._alive()
         if self.retry_quarantined:
-            return from_the_start(partition, sinks) if any(s.has_quarantined(partition) for s in sinks) else None
+            owing = [s for s in sinks if s.has_quarantined(partition)]
+            return from_the_start(partition, owing) if owing else None
         finished = [c for s in sinks if (c := s.finished(partition))]
         if len(finished) == len(sinks):
             first = finished[0]
             self.unchanged_partitions.append((partition.label, first.run, first.records))
         return share(partition, sinks, exact=exact)
 
-    def _read_shares(self, reader: Reader, source: Source, shares: Sequence[Share]) -> list[Share]:
+    def _read_shares(self, reader: Reader, step: Step[Source], shares: Sequence[Share]) -> list[Share]:
         """Read partitions; return those of sinks that did not find their place, to be read from the start."""
         sinks = [s for s in self._alive() if any(s in each.sinks for each in shares)]
         # Workers start only when there is something to read: a pool costs a third of a second.
-        job = Job(
-            source,
-            tuple(t.component for t in self.plan.transforms),
-            tuple(s.route({each.partition.id: each.skip_of(s) for each in shares}) for s in sinks),
+        job = self._job(
+            step, step.component, [s.route({each.partition.id: each.skip_of(s) for each in shares}) for s in sinks]
         )
         lost: list[Share] = []
         with self.plan.engine.open(job, reader) as workers:
@@ -251,6 +258,10 @@ class _Run:
                     self._read_share(workers, each, routes)
                     lost += each.of_the_lost()
         return lost
+
+    def _job(self, step: Step[Source], source: Source, routes: Sequence[Route]) -> Job:
+        transforms = tuple(t.component for t in self.plan.transforms)
+        return Job(source, transforms, tuple(routes), self.plan.keeping, (step.type, step.path))
 
     def _read_share(self, workers: Any, part: Share, routes: dict[str, int]) -> None:
         start = part.start
@@ -287,6 +298,8 @@ class _Run:
         sink.leave()
 
     def _take(self, item: Processed, partition: Partition) -> None:
+        if self.custody is not None:
+            self.custody.store.write(item.kept)
         self.bytes_read += item.size
         self._reading(partition)
         self.conversations += item.conversations
@@ -336,6 +349,7 @@ class _Run:
             incomplete=self._is_incomplete(),
             failed=failed,
             absent={s.name: s.absent for s in self.sinks if s.absent},
+            superseded={s.name: tuple(s.superseded) for s in self.sinks if s.superseded},
         )
 
     def _completeness(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import attrs
 from attrs import field, frozen
@@ -12,6 +12,9 @@ from attrs import field, frozen
 from muniment.components import Engine, Sink, Source, Transform, UnitBounds
 from muniment.engine.local import Local
 from muniment.secrets import Secret
+
+if TYPE_CHECKING:
+    from muniment.quarantine import Keeping
 
 C = TypeVar("C")
 OnPlanChange = Literal["keep", "new_version", "rewrite"]
@@ -80,7 +83,8 @@ class Plan:
     """A whole pipeline.
 
     ``file`` is the pipeline file that it was read from, as messages name it; ``state_dir`` holds local
-    state for targets that cannot hold their own.
+    state for targets that cannot hold their own.  ``keeping`` says that the content of what cannot be
+    archived is kept, and how.
     """
 
     name: str
@@ -92,6 +96,7 @@ class Plan:
     state_dir: Path = field(factory=lambda: Path(".muniment"))
     allow_incomplete: bool = False
     tests: tuple[PlanTest, ...] = ()
+    keeping: "Keeping | None" = None
 
     def hash_of(self, sink: SinkPath) -> str:
         """Return the plan hash of the path to ``sink``: 64 hex digits over what decides what is stored."""

@@ -8,7 +8,7 @@ pipeline that uses it.
 import importlib
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any, Literal, cast, overload
 
@@ -19,13 +19,15 @@ from muniment import hookspecs
 from muniment.components import Component, Engine, Format, Sink, Source, Transform
 from muniment.errors import PluginError
 from muniment.events import RunEvent
+from muniment.secrets import CORE_SCHEMES
+from muniment.tracebacks import describe_error
 
 GROUP = "muniment.plugins.v1"
 
 CORE_COMMANDS = frozenset(
     {
-        "completion", "decrypt", "demo", "export", "gc", "import", "key", "plan", "plugins", "quarantine",
-        "repair", "run", "schema", "status", "test", "validate", "verify",
+        "completion", "decrypt", "demo", "export", "gc", "hold", "import", "key", "plan", "plugins", "purge",
+        "quarantine", "repair", "run", "schema", "status", "test", "validate", "verify",
     }
 )  # fmt: skip
 """Commands that no plugin can add."""
@@ -99,7 +101,8 @@ def load_registry(*, allow: Collection[str] | None = None, deny: Collection[str]
 class Registry:
     """The plugins of one program, and the components that they add, by kind and name.
 
-    Kinds: ``sources``, ``transforms``, ``sinks``, ``formats`` and, from the core, ``engines``.
+    Kinds: ``sources``, ``transforms``, ``sinks``, ``formats`` and, from the core, ``engines``.  The schemes of
+    secrets are the kind ``secrets``, of which `secret_reader` gives the functions.
     """
 
     _plugins: list[Plugin] = field(factory=list, init=False)
@@ -110,7 +113,7 @@ class Registry:
     def _core_offers(self) -> dict[str, dict[str, list[_Offer]]]:
         from muniment import __version__
 
-        offers: dict[str, dict[str, list[_Offer]]] = {kind: {} for kind in (*_BASES, "commands")}
+        offers: dict[str, dict[str, list[_Offer]]] = {kind: {} for kind in (*_BASES, "secrets", "commands")}
         for name, target in _ENGINES.items():
             offers["engines"][name] = [_Offer("core", "muniment", __version__, target)]
         return offers
@@ -175,6 +178,21 @@ class Registry:
             )
         return cast(type[Component], cls)
 
+    def secret_reader(self, scheme: str) -> Callable[[str], str]:
+        """Import and return what reads the secrets of a scheme that a plugin adds.
+
+        Raises:
+            PluginError: there is no such scheme, its module cannot be imported, or two plugins add it.
+                The message says what to do.
+        """
+        offer = self._find("secrets", scheme)
+        reader = _import("secrets", scheme, offer)
+        if not callable(reader):
+            raise PluginError(
+                f"{_noun('secrets')} `{scheme}` of {_owned(offer)} is no function at `{offer.target}`; tell its author"
+            )
+        return cast(Callable[[str], str], reader)
+
     def find_name(self, kind: str, cls: type[Any]) -> str:
         """Return the name of a class; its own where no plugin adds it."""
         where = f"{cls.__module__}:{cls.__qualname__}"
@@ -194,8 +212,9 @@ class Registry:
         for plugin in self._plugins:
             try:
                 plugin.manager.hook.muniment_run_event(event=event)
-            except Exception:  # noqa: BLE001 - a stranger's code, after the fact
-                _log.warning("plugin %s failed on the event `%s`", plugin, event.kind, exc_info=True)
+            except Exception as error:  # noqa: BLE001 - a stranger's code, after the fact
+                # Its text may hold what a request was signed with.
+                _log.warning("plugin %s failed on the event `%s`\n%s", plugin, event.kind, describe_error(error))
 
     def register(self, plugin: object, name: str) -> None:
         """Add a plugin that is no installed distribution: an observer, or a component under test.
@@ -220,7 +239,11 @@ class Registry:
         manager = _manager_of(module, name)
         offers = {kind: _offered(manager, kind, base) for kind, base in _BASES.items() if kind != "engines"}
         commands = _offered_commands(manager)
-        everything: dict[str, Mapping[str, str | type[Component]]] = {**offers, "commands": commands}
+        everything: dict[str, Mapping[str, str | type[Component]]] = {
+            **offers,
+            "secrets": _offered_secrets(manager),
+            "commands": commands,
+        }
         for kind, targets in everything.items():
             for component, target in targets.items():
                 offer = _Offer(name, owner, version, target)
@@ -240,7 +263,10 @@ class Registry:
     def _remedy(self, kind: str, name: str) -> str:
         from muniment.structure import closest
 
-        said = closest(name, self.names(kind))
+        if kind == "secrets":
+            said = f", which no installed plugin brings{closest(name, (*CORE_SCHEMES, *self.names(kind)))}"
+        else:
+            said = closest(name, self.names(kind))
         if self._broken:
             said += "".join(f"; plugin {b} was set aside: {b.reason}" for b in self._broken)
         return said
@@ -349,6 +375,19 @@ def _offered_commands(manager: pluggy.PluginManager) -> dict[str, str]:
     return commands
 
 
+def _offered_secrets(manager: pluggy.PluginManager) -> dict[str, str]:
+    schemes: dict[str, str] = {}
+    for name, target in _call(manager, "muniment_secrets"):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise _Unsound(f"`muniment_secrets`: the name `{name}` must be lower case letters, digits and `_`")
+        if name in CORE_SCHEMES:
+            raise _Unsound(f"`muniment_secrets`: `{name}` is one of muniment's own schemes; choose another name")
+        if not isinstance(target, str) or not _TARGET.fullmatch(target):
+            raise _Unsound(f'`muniment_secrets`: `{name}` must be "package.module:function"')
+        schemes[name] = target
+    return schemes
+
+
 # --- one component ------------------------------------------------------------------------------
 
 
@@ -400,7 +439,7 @@ def _owned(thing: "Plugin | BrokenPlugin | _Offer") -> str:
 
 
 def _noun(kind: str) -> str:
-    return kind.removesuffix("s")
+    return "secret scheme" if kind == "secrets" else kind.removesuffix("s")
 
 
 def _said(error: BaseException) -> str:

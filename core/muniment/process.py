@@ -4,14 +4,18 @@ import contextlib
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import msgspec
 from attrs import field, frozen
 
 from muniment.components import Batch, Chunk, Context, Known, Position, Sink, Source, Transform
 from muniment.errors import FatalError, RecordError
 from muniment.model import Dropped, Record, Rejected
+
+if TYPE_CHECKING:
+    from muniment.quarantine import Evidence, Keeping
 
 Apply = Callable[[Record], Record | Dropped]
 
@@ -31,11 +35,17 @@ class Route:
 
 @frozen
 class Job:
-    """What a worker needs to process chunks; small and picklable."""
+    """What a worker needs to process chunks; small and picklable.
+
+    With ``keeping`` the content of what is rejected is encrypted where it is; ``source_step`` is the type
+    and the place of the source.
+    """
 
     source: Source
     transforms: tuple[Transform, ...]
     routes: tuple[Route, ...]
+    keeping: "Keeping | None" = None
+    source_step: tuple[str, str] = ("", "")
 
 
 @frozen
@@ -54,7 +64,11 @@ _SKIPPED = RouteResult()
 
 @frozen
 class Processed:
-    """A chunk after all the CPU work.  ``read`` counts records and what was rejected before any route."""
+    """A chunk after all the CPU work.  ``read`` counts records and what was rejected before any route.
+
+    ``kept`` is the encrypted content of what was rejected, by entry; ``evidence`` is what of the others
+    is to be kept if a writer refuses them.  Both only where a pipeline keeps content.
+    """
 
     partition: str
     sequence: int
@@ -65,6 +79,8 @@ class Processed:
     messages: int
     findings: Mapping[str, int]
     routes: tuple[RouteResult, ...]
+    kept: Mapping[str, bytes] = field(factory=dict)
+    evidence: "Evidence | None" = None
 
 
 # A run makes millions of short-lived tuples and no cycles: the collector's default, a pass after every
@@ -91,6 +107,11 @@ class Processor:
         self._source = job.source
         self._shared = [t.open(context) for t in job.transforms]
         self._routes = [_OpenRoute(r) for r in job.routes]
+        self._seal = _sealing(job)
+
+    def decode(self, chunk: Chunk) -> list[Record | Rejected]:
+        """Return what stands in a chunk, before any transform."""
+        return list(self._source.decode(chunk))
 
     def process(self, chunk: Chunk) -> Processed:
         """Return the payloads of a chunk, in the order of the job's routes."""
@@ -107,14 +128,51 @@ class Processor:
         messages = sum(len(r.conversation.messages) for r in records)
         kept, dropped = _transform(self._shared, records, rejected)
         routes = tuple(r.process(chunk, kept, dropped, rejected) for r in self._routes)
-        return Processed(
+        result = Processed(
             chunk.partition.id, chunk.sequence, chunk.end, chunk.size, read, conversations, messages, findings,
             routes,
         )  # fmt: skip
+        if self._seal is None and not any(r.rejected for r in routes):
+            return result
+        return self._with_evidence(result, chunk, records)
+
+    def _with_evidence(self, result: Processed, chunk: Chunk, records: Sequence[Record]) -> Processed:
+        """Add the digests of what was rejected, and its content where that is kept."""
+        from muniment.quarantine import Evidence, place_of, slices_of, with_digest
+
+        slices = slices_of(self._source, chunk)
+        routes = tuple(
+            attrs.evolve(r, rejected=tuple(with_digest(x, slices.get(place_of(x.origin))) for x in r.rejected))
+            if r.rejected
+            else r
+            for r in result.routes
+        )
+        if self._seal is None:
+            return attrs.evolve(result, routes=routes)
+        evidence = Evidence.of(slices, records)
+        kept = self._seal(chunk, [x for r in routes for x in r.rejected], evidence)
+        written = any(r.payload is not None for r in routes)
+        return attrs.evolve(result, routes=routes, kept=kept, evidence=evidence if written else None)
 
     def close(self) -> None:
         for route in self._routes:
             route.close()
+
+
+def _sealing(job: Job) -> "Callable[[Chunk, Sequence[Rejected], Evidence], dict[str, bytes]] | None":
+    """Return what encrypts the content of rejected records, by entry; its keys are opened once."""
+    if job.keeping is None:
+        return None
+    from muniment.quarantine import Keeper
+
+    keeper, source = Keeper.of(job.keeping, job.routes[0].context), job.source_step
+
+    def seal(chunk: Chunk, rejected: Sequence[Rejected], evidence: "Evidence") -> dict[str, bytes]:
+        contents = (evidence.content(r, source, chunk.partition) for r in rejected)
+        by_id = {c.id: c for c in contents if c is not None}
+        return {name: keeper.seal(content) for name, content in by_id.items()}
+
+    return seal
 
 
 class _OpenRoute:
@@ -152,7 +210,7 @@ class _OpenRoute:
 
     def _is_known(self, record: Record, found: Mapping[str, tuple[str, str]]) -> bool:
         stored = found.get(record.key)
-        if stored is None or stored[0] != record.source_hash:
+        if stored is None or self._known is None or stored[0] != self._known.noted(record.source_hash):
             return False
         return stored[1] == self._context.plan_hash or self._context.on_plan_change == "keep"
 

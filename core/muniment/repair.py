@@ -239,7 +239,9 @@ class _Repair:
     # --- writing ----------------------------------------------------------------------------
 
     def _write(self, comparison: Comparison, original: Target, sink: SinkRun) -> None:
-        replaced = [d for d in self.damaged if comparison.has_all(d.keys)]
+        asked = {key for d in self.damaged for key in d.keys}
+        held = asked.intersection(map(sink.target.noted, comparison.keys())) if asked else asked
+        replaced = [d for d in self.damaged if held.issuperset(d.keys)]
         sink.target.forget(comparison.missing(), comparison.short(), replaced)
         partition = Partition(f"repair:{self.one.name}", self.run_id, f"sink {self.one.name}")
         processor = Processor(Job(Source(), (), (sink.route({}),)))
@@ -301,7 +303,7 @@ def _as_decoded(records: Sequence[Record], known: Known | None) -> list[Record]:
 
     What a transform altered has another one now; with the first, the pipeline's next run knows it again.
     """
-    hashes = known.find([r.key for r in records]) if known else {}
+    hashes = known.find([r.key for r in records]) if known and not known.hides else {}
     return [replace(r, source_hash=hashes[r.key][0] or r.source_hash) if r.key in hashes else r for r in records]
 
 

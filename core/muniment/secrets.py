@@ -7,33 +7,46 @@ to another process.  The value exists only in the process that opens the compone
 
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 from attrs import field, frozen
 
-from muniment.errors import ConfigError
+from muniment.errors import ConfigError, MunimentError, PluginError
+from muniment.private_files import privacy_problem, read_private_file
 
 MASK = "***"
 MAX_BYTES = 64 * 2**10
-REFERENCE_PATTERN = r"^\$\{secret:(env:[A-Za-z_][A-Za-z0-9_]*|file:[^}]+)\}$"
+CORE_SCHEMES = ("env", "file")
+"""Where a secret can stand without a plugin: in a variable of the environment, in a text file."""
+
+_ENV = r"env:[A-Za-z_][A-Za-z0-9_]*"
+# Behind `://` there would be a URL with its password: the secret itself.
+_OTHER = r"(?!env:)[a-z][a-z0-9_]*:(?!//)"
+REFERENCE_PATTERN = rf"^\$\{{secret:({_ENV}|{_OTHER}[^}}]+)\}}$"
 """What a pipeline file writes where an option takes a secret."""
 
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", re.DOTALL)
+_REFERENCE = re.compile(rf"{_ENV}|{_OTHER}.+", re.DOTALL)
 
 
-def _is_reference(_: "Secret", __: Any, reference: Any) -> None:
+def is_reference(text: str) -> bool:
+    """Whether ``text`` has the form of ``env:NAME``, ``file:PATH`` or ``SCHEME:NAME``."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def _check_reference(_: "Secret", __: Any, reference: Any) -> None:
     # The text may be the secret itself, so it is not repeated.
-    if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
-        raise ValueError("a secret is named by `env:NAME` or `file:PATH`; it is never given itself")
+    if not isinstance(reference, str) or not is_reference(reference):
+        raise ValueError(
+            "a secret is named by `env:NAME`, `file:PATH` or the scheme of a plugin; it is never given itself"
+        )
 
 
 @frozen(repr=False)
 class Secret:
-    """Where a password, key or token stands: ``env:NAME`` or ``file:PATH``.
+    """Where a password, key or token stands: ``env:NAME``, ``file:PATH``, or ``SCHEME:NAME`` of a plugin.
 
     ``option`` is the place in the pipeline file that names it (``sinks[0].password``), for messages.
 
@@ -41,26 +54,44 @@ class Secret:
         ValueError: ``reference`` is something else, such as the secret itself.
     """
 
-    reference: str = field(validator=_is_reference)
+    reference: str = field(validator=_check_reference)
     option: str = field(default="", eq=False)
 
     def __repr__(self) -> str:
         return MASK
 
+    @property
+    def scheme(self) -> str:
+        return self.reference.partition(":")[0]
+
+    def has_known_scheme(self) -> bool:
+        """Whether there is, here and now, something that can read secrets of this scheme."""
+        if self.scheme in CORE_SCHEMES:
+            return True
+        from muniment.plugins import load_registry
+
+        return self.scheme in load_registry().names("secrets")
+
     def anchored(self, base: Path) -> "Secret":
         """Return this secret with a relative file taken from ``base``; ``~`` is the home folder."""
-        if self._scheme == "env":
+        if self.scheme != "file":
             return self
         return Secret(f"file:{base / Path(self._name).expanduser()}", self.option)
 
     def problem(self) -> str | None:
         """Return why the value cannot be had now, as a sentence, or None.  Looks at no value."""
         try:
-            if self._scheme == "env":
+            if self.scheme == "env":
                 return None if self._name in os.environ else self._is("not set; set it where muniment runs")
-            return self._bad_mode(Path(self._name).stat())
+            if self.scheme == "file":
+                said = privacy_problem(Path(self._name))
+                return f"the secret file `{self._name}` {said}" if said else None
+            self._reader()
         except OSError as error:
             return self._unreadable(error)
+        except ValueError as error:
+            return str(error)
+        return None
 
     def _load(self) -> str:
         """Return the value.
@@ -68,10 +99,8 @@ class Secret:
         Raises:
             ValueError: it cannot be had; the message is a sentence without it.
         """
-        try:
-            value = self._of_environment() if self._scheme == "env" else self._of_file()
-        except OSError as error:
-            raise ValueError(self._unreadable(error)) from None
+        readers = {"env": self._of_environment, "file": self._of_file}
+        value = readers.get(self.scheme, self._of_plugin)()
         if not value:
             raise ValueError(self._is("empty; leave the option out where there is no secret"))
         return value
@@ -82,10 +111,12 @@ class Secret:
         return os.environ[self._name]
 
     def _of_file(self) -> str:
-        with Path(self._name).open("rb") as file:
-            if problem := self._bad_mode(os.fstat(file.fileno())):
-                raise ValueError(problem)
-            data = file.read(MAX_BYTES + 1)
+        try:
+            data = read_private_file(Path(self._name), MAX_BYTES + 1)
+        except OSError as error:
+            if error.errno is None:
+                raise ValueError(f"the secret file `{self._name}` {error}") from None
+            raise ValueError(self._unreadable(error)) from None
         if len(data) > MAX_BYTES:
             raise ValueError(self._is(f"larger than {MAX_BYTES} bytes; is this the right file?"))
         try:
@@ -95,23 +126,38 @@ class Secret:
         # Editors and `echo` end a file with a line break that is no part of the secret.
         return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
 
-    def _bad_mode(self, found: os.stat_result) -> str | None:
-        if not stat.S_ISREG(found.st_mode):
-            return self._is("no file")
-        if found.st_mode & 0o077:
-            return self._is(f"open to others than its owner; make it private: `chmod 600 {self._name}`")
-        return None
+    def _of_plugin(self) -> str:
+        read = self._reader()
+        try:
+            value = read(self._name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        except MunimentError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a stranger's code, whose message may hold the value
+            raise ValueError(self._is(f"out of reach: `{self.scheme}` raised {type(error).__name__}")) from None
+        if not isinstance(value, str):
+            raise ValueError(self._is(f"no text but {type(value).__name__}; tell the author of `{self.scheme}`"))
+        return value
+
+    def _reader(self) -> Callable[[str], str]:
+        # Plugins import this module, so that it can know them only when it is asked.
+        from muniment.plugins import load_registry
+
+        if not self.option and not self.has_known_scheme():
+            # Nobody wrote `${secret:...}`: what stands for the scheme may be the beginning of the secret.
+            raise ValueError("what names this secret has the scheme of no plugin that is installed")
+        try:
+            return load_registry().secret_reader(self.scheme)
+        except PluginError as error:
+            raise ValueError(str(error)) from None
 
     def _unreadable(self, error: OSError) -> str:
         return f"the secret file `{self._name}` cannot be read: {(error.strerror or 'it fails').lower()}"
 
     def _is(self, what: str) -> str:
-        noun = "environment variable" if self._scheme == "env" else "secret file"
-        return f"the {noun} `{self._name}` is {what}"
-
-    @property
-    def _scheme(self) -> str:
-        return self.reference.partition(":")[0]
+        nouns = {"env": "environment variable", "file": "secret file"}
+        return f"the {nouns.get(self.scheme, f'{self.scheme} secret')} `{self._name}` is {what}"
 
     @property
     def _name(self) -> str:

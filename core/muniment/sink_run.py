@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import attrs
 from msgspec.structs import replace
@@ -33,6 +33,10 @@ from muniment.process import Processed, Route, RouteResult
 from muniment.provenance import made_with
 from muniment.retry import retry
 
+if TYPE_CHECKING:
+    from muniment.quarantine import Place
+    from muniment.quarantine_store import Custody
+
 
 class SinkRun:
     """One sink in one run.  A context manager: leaving it with an error aborts what is not committed.
@@ -40,11 +44,12 @@ class SinkRun:
     ``failed`` is why the sink does not take part any more, as a sentence; empty while it does.
     """
 
-    def __init__(self, plan: Plan, path: SinkPath, context: Context) -> None:
+    def __init__(self, plan: Plan, path: SinkPath, context: Context, custody: "Custody | None" = None) -> None:
         self.name = path.name
         self.on_failure = path.on_failure
         self.failed = ""
         self.absent = 0
+        self.superseded: list[str] = []
         self.counts = Counts()
         self.dropped: Counter[str] = Counter()
         self._path = path
@@ -67,6 +72,9 @@ class SinkRun:
         self._partition: Partition | None = None
         self._from_start = False
         self._behind: Checkpoint | None = None
+        self._custody = custody
+        self._content: dict[Place, bytes | None] = {}
+        self._content_is_records = False
 
     # --- the run ----------------------------------------------------------------------------
 
@@ -74,7 +82,11 @@ class SinkRun:
         """Open the target, which takes its lock and knows what it holds."""
         self._target = self._path.step.component.open_target(self._context)
         self._committed = dict(self._target.committed())
-        self._quarantined = {str(q["partition"]) for q in self._target.quarantined()}
+        self._quarantined = {str(q["partition"]) for q in self.entries()}
+
+    def entries(self) -> list[Mapping[str, Any]]:
+        """Return the open quarantine entries of the target."""
+        return list(self.target.quarantined())
 
     @property
     def target(self) -> Target:
@@ -174,7 +186,9 @@ class SinkRun:
         self._records = own.records if own else 0
         self._end: Position = own.position if own else None
         self._sequence = own.sequence if own else 0
-        context = attrs.evolve(self._context, first_unit=self._number + 1, fingerprint=partition.fingerprint)
+        context = attrs.evolve(
+            self._context, first_unit=self._number + 1, fingerprint=partition.fingerprint, keep=self._keep_late
+        )
         self._writer = retry(lambda: self._path.step.component.open(context))
         self._new_unit()
 
@@ -187,21 +201,25 @@ class SinkRun:
         """Give up the checkpoint of a partition: it is to be read again from its beginning."""
         self._committed.pop(partition.id, None)
 
-    def take(self, item: Processed, result: RouteResult) -> None:
-        """Write one chunk's payload and count what became of its records."""
-        assert self._writer is not None
+    def take(self, item: Processed, result: RouteResult) -> int:
+        """Write one chunk's payload and count what became of its records.
+
+        Returns:
+            How many of the payload's the target had already, as new or newer.
+        """
+        assert self._writer is not None and self._partition is not None
         if self._behind is not None:
             # A version that cuts otherwise numbers otherwise: only the place itself is sure.
             met = item.sequence == self._behind.sequence and _is_same(item.end, self._behind.position)
             self._behind = None if met else self._behind
-            return
+            return 0
         stored = unchanged = 0
         rejected: tuple[Rejected, ...] = result.rejected
         if result.payload is not None:
             payload, writer = result.payload, self._writer
             receipt = retry(lambda: writer.write(payload))
             stored, unchanged = receipt.stored, receipt.unchanged
-            rejected += receipt.rejected
+            rejected += self._refused(item, receipt.rejected)
         if result.unchanged:
             self._writer.touch(result.unchanged)
         self.dropped.update(result.dropped)
@@ -213,6 +231,25 @@ class SinkRun:
         self._bytes += item.size
         self._records += item.read
         self._end, self._sequence = item.end, item.sequence
+        return unchanged
+
+    def _refused(self, item: Processed, rejected: tuple[Rejected, ...]) -> tuple[Rejected, ...]:
+        """Keep the content of what the writer has refused; return it with its digests."""
+        if item.evidence is None or self._custody is None or self._partition is None:
+            return rejected
+        if self._path.step.component.refuses_late:
+            for place, data in item.evidence.slices.items():
+                # Where two of a unit stand in one place, nobody can tell whose content it is.
+                self._content[place] = data if place not in self._content else None
+            self._content_is_records = item.evidence.are_records
+        return self._custody.keep(self._partition, rejected, item.evidence) if rejected else ()
+
+    def _keep_late(self, rejected: Sequence[Rejected]) -> None:
+        if self._custody is not None and self._partition is not None:
+            from muniment.quarantine import Evidence
+
+            content = {place: data for place, data in self._content.items() if data is not None}
+            self._custody.keep(self._partition, rejected, Evidence(content, self._content_is_records))
 
     def is_due(self) -> bool:
         """Say whether the unit has reached one of its bounds."""
@@ -236,7 +273,7 @@ class SinkRun:
         A partition that ended but was not clean (something is missing) is noted as unfinished at its
         start, so that the next run reads it again and says so again.
         """
-        assert self._writer is not None and self._partition is not None
+        assert self._partition is not None
         finished = ended and clean
         reread = ended and not clean
         checkpoint = Checkpoint(
@@ -249,6 +286,10 @@ class SinkRun:
             plan_hash=self._plan_hash,
             run=self._context.run,
         )
+        self._seal(checkpoint, read_whole=ended and self._from_start)
+
+    def _seal(self, checkpoint: Checkpoint, *, read_whole: bool) -> None:
+        assert self._writer is not None
         self._number += 1
         unit = Unit(
             run=self._context.run,
@@ -256,7 +297,7 @@ class SinkRun:
             checkpoint=checkpoint,
             counts=self._unit,
             quarantined=tuple(self._rejected),
-            read_whole=ended and self._from_start,
+            read_whole=read_whole,
         )
         writer = self._writer
         prepared = writer.seal(unit)
@@ -268,6 +309,43 @@ class SinkRun:
         # A database may refuse a record only when the unit is written: what counts is what was sealed.
         self.counts += prepared.unit.counts
         self._new_unit()
+
+    # --- a retry from what was kept ---------------------------------------------------------
+
+    def pass_over(self, records: int) -> None:
+        """Count records that the target need not be given: it holds them as new, or newer."""
+        self._unit += Counts(read=records, unchanged=records)
+
+    def noted_again(self, rejected: Rejected) -> Rejected:
+        """Return what an open entry was made of, as the target is to be told of it once more."""
+        if getattr(self._path.step.component, "encryption", None) is None:
+            return rejected
+        # What stands in the entry are pseudonyms, of which the target would make others.
+        return replace(rejected, key="", origin=replace(rejected.origin, digest=""))
+
+    def leave_open(self, rejected: Sequence[Rejected]) -> None:
+        """Count entries again that cannot be tried: they stay open."""
+        self._unit += Counts(read=len(rejected), quarantined=len(rejected))
+        self._rejected += rejected
+
+    def settle(self, *, last: bool) -> None:
+        """Commit the unit; with ``last`` the entries of its partition that did not come again are resolved.
+
+        How far the partition is stored stays as it was.
+        """
+        assert self._partition is not None
+        found = self._committed.get(self._partition.id)
+        if found is None or found.fingerprint != self._partition.fingerprint:
+            found = Checkpoint(self._partition.id, self._partition.fingerprint, None, 0, plan_hash=self._plan_hash)
+        # A finished partition is never read from its checkpoint; so two units of it can be told apart.
+        sequence = found.sequence + (self._number if found.finished else 0)
+        self._seal(attrs.evolve(found, run=self._context.run, sequence=sequence), read_whole=last)
+
+    @property
+    def can_settle(self) -> bool:
+        """True if the unit may be committed before its partition's last entry has come."""
+        found = self._committed.get(self._partition.id) if self._partition else None
+        return self.is_due() and found is not None and found.finished
 
     def leave(self) -> None:
         """Close the partition's writer."""
@@ -289,6 +367,7 @@ class SinkRun:
     def _new_unit(self) -> None:
         self._unit = Counts()
         self._rejected: list[Rejected] = []
+        self._content = {}
         self._bytes = 0
         self._since = time.monotonic()
 

@@ -21,6 +21,7 @@ from attrs import frozen
 
 from muniment.components import Checkpoint, Counts, Unit
 from muniment.errors import FatalError
+from muniment.local_storage import make_folder
 
 LEDGER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs(
@@ -43,6 +44,10 @@ CREATE TABLE IF NOT EXISTS records(
     location TEXT NOT NULL, messages BLOB NOT NULL, run TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
+
+
+PURGED = "purged"
+"""What stands as the source hash of a record that was purged and is not to be stored again."""
 
 
 @frozen
@@ -89,6 +94,10 @@ class Ledger:
             " WHERE run=?",
             (_now(), exit_code, *attrs.astuple(counts), run),
         )
+
+    def drop_run(self, run: str) -> None:
+        """Forget a run that was none: what was done to the archive itself."""
+        self.connection.execute("DELETE FROM runs WHERE run=?", (run,))
 
     def runs(self) -> list[dict[str, Any]]:
         """Return the runs, oldest first."""
@@ -171,9 +180,9 @@ class State(Ledger):
                 left (which a reader does not ask).
         """
         if not read_only:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(path.parent)
             _unseal(path)
-            path.touch(mode=0o600)
+            _make_private(path)
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
         try:
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
@@ -252,9 +261,14 @@ class State(Ledger):
         """Know these keys no longer as what is stored; where all is ``missing``, by nothing but their place."""
         more = ", updated_at=NULL, messages=x''" if missing else ""
         self.connection.executemany(
-            f"UPDATE records SET source_hash=''{more} WHERE key=?",  # noqa: S608 - one of the two above
-            ((_storable(k),) for k in keys),
+            f"UPDATE records SET source_hash=''{more} WHERE key=? AND source_hash<>?",  # noqa: S608 - one of the two above
+            ((_storable(k), PURGED) for k in keys),
         )
+
+    def bury(self, keys: Iterable[str], run: str) -> None:
+        """Know of these keys only that they were purged, and leave nothing else of them in the file."""
+        self.connection.execute("PRAGMA secure_delete=ON")
+        self.put_records(StoredRecord(k, PURGED, "", run=run) for k in keys)
 
     def records(self) -> Iterator[StoredRecord]:
         return map(_record, self.connection.execute("SELECT * FROM records ORDER BY key"))
@@ -300,6 +314,13 @@ def _seal(path: Path) -> None:
         descriptor = os.open(_sum_of(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as sums:
             sums.write(f"{digest}  {path.name}\n")
+
+
+def _make_private(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise FatalError(f"`{path}` cannot be opened as state: {(error.strerror or 'it fails').lower()}") from error
 
 
 def _unseal(path: Path) -> None:

@@ -116,6 +116,10 @@ class Storage(Session, ABC):
     @abstractmethod
     def exists(self, name: str) -> bool: ...
 
+    def keeps_deleted(self) -> str:
+        """Return what keeps the bytes of deleted objects, such as a lock of the bucket; empty where they go."""
+        return ""
+
 
 def check_name(name: str) -> str:
     """Return ``name`` if it stays inside its storage.

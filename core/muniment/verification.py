@@ -6,8 +6,9 @@ manifests name.
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from attrs import define, field, frozen
@@ -98,6 +99,64 @@ class Entries:
 def check_log(entries: Entries, inspection: Inspection) -> Iterator[Finding]:
     """Yield what is wrong with the chain of manifests, the log over them, its head and its signature."""
     return _LogCheck(entries, inspection).findings()
+
+
+@define(eq=False)
+class Purges:
+    """What purges say that they took away, held against what the manifests say was there.
+
+    Of all manifests call `hear`, then of all of them, in order, `object` or `receipt`.
+    """
+
+    keys: dict[str, int] = field(factory=dict)
+    """The keys that were purged, with the number of the last manifest that says so."""
+    _open: dict[tuple[str, str, str, str], int] = field(factory=dict)
+    _removed: dict[str, int] = field(factory=dict)
+    _held: dict[str, Counter[tuple[str, str]]] = field(factory=dict)
+    _left: dict[int, Counter[tuple[str, str]]] = field(factory=dict)
+    _owed: dict[int, Counter[tuple[str, str]]] = field(factory=dict)
+
+    def hear(self, manifest: Manifest) -> None:
+        if manifest.event.get("kind") != "purge":
+            return
+        left = self._left[manifest.number] = Counter()
+        tombstones: Any = manifest.event.get("tombstones", ())
+        for t in tombstones:
+            self.keys[t["key"]] = manifest.number
+            self._open[t["key"], t["hash"], t.get("object", ""), t.get("sha256", "")] = manifest.number
+            left[t["key"], t["hash"]] += 1
+        for made in manifest.objects:
+            left.update((row[0], row[1]) for row in made["records"])
+        self._removed.update(dict.fromkeys(manifest.removed, manifest.number))
+
+    def receipt(self, number: int, key: str, record_hash: str, *, gone: bool, is_record: bool = True) -> None:
+        """Hear that a manifest of a database says of a record, or a file, that it was stored, or is held no longer."""
+        if not gone:
+            self._stored(number, key, record_hash)
+        elif number in self._left and is_record:
+            self._owed.setdefault(number, Counter())[key, record_hash] += 1
+
+    def object(self, number: int, made: dict[str, Any]) -> None:
+        """Hear what a manifest says of an object."""
+        name = made["name"]
+        for row in made["records"] if self.keys else ():
+            for named in (name, ""):
+                self._stored(number, row[0], row[1], named, made["sha256"])
+        if self._removed.get(name, 0) > number:
+            self._held[name] = Counter((row[0], row[1]) for row in made["records"])
+
+    def _stored(self, number: int, key: str, record_hash: str, name: str = "", sha256: str = "") -> None:
+        if self._open.get((key, record_hash, name, sha256), 0) > number:
+            del self._open[key, record_hash, name, sha256]
+
+    def findings(self, name_of: Callable[[int], str]) -> Iterator[Finding]:
+        for (key, *_), number in self._open.items():
+            yield Finding("changed", name_of(number), f"it says that it purged `{key}`, as it never was in here")
+        for name, held in self._held.items():
+            self._owed.setdefault(self._removed[name], Counter()).update(held)
+        for number, records in self._owed.items():
+            for key, _ in records - self._left[number]:
+                yield Finding("missing", name_of(number), f"it took `{key}` away without a tombstone")
 
 
 class _LogCheck:

@@ -1,9 +1,8 @@
 """A second verifier: checks an archive by docs/formats/manifest.md alone, without muniment.
 
-It needs Python 3.11; with `cryptography` it also checks signatures, with `backports.zstd` (or Python 3.14) records.
-
     python second_verifier.py FOLDER|ARCHIVE.DB [KEPT-CHECKPOINT [PUBLIC-KEY]]
-"""
+
+It needs Python 3.11; with `cryptography` it also checks signatures, with `backports.zstd` (or Python 3.14) records."""
 
 import base64
 import contextlib
@@ -27,8 +26,7 @@ DIGEST = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.[^/]*)?$")
 
 def problems(path, since=b"", public_key=""):
     """Return what is wrong with an archive, a sentence each."""
-    check = check_folder if Path(path).is_dir() else check_database
-    return list(check(Path(path), since, public_key))
+    return list((check_folder if Path(path).is_dir() else check_database)(Path(path), since, public_key))
 
 
 def sha256(data):
@@ -47,12 +45,8 @@ def root(leaves):
 
 
 def peaks(leaves):
-    found = []
-    while leaves:
-        size = 1 << (len(leaves).bit_length() - 1)
-        found.append(root(leaves[:size]).hex())
-        leaves = leaves[size:]
-    return found
+    size = 1 << (len(leaves).bit_length() - 1) if leaves else 0
+    return [root(leaves[:size]).hex(), *peaks(leaves[size:])] if leaves else []
 
 
 def read_note(note):
@@ -137,16 +131,18 @@ def check_folder(folder, since, public_key):
         yield "there are files among the manifests that are none"
     notes = [f for f in (own / "checkpoint", *sorted((own / "checkpoints").glob("*"))[-1:]) if f.is_file()]
     parsed = yield from check_chain(manifests, notes[-1].read_bytes() if notes else b"", since, public_key)
-    expected = {}
-    for number in sorted(parsed):
-        expected.update((o["name"], (o["sha256"], o["size"])) for o in parsed[number].get("objects", ()))
-        for name in parsed[number].get("removed", ()):
-            expected.pop(name, None)
-    expected |= {name: (DIGEST.search(name)[1], None) for m in parsed.values() for name in m.get("assets", ())}
-    if (own / "latest.json").is_file():
-        view = json.loads((own / "latest.json").read_bytes())
-        expected |= {o["name"]: (o["sha256"], o["size"]) for o in view["objects"]}
-    for name, (digest, size) in expected.items():
+    expected, was = {}, set()
+    for manifest in parsed.values():
+        for o in manifest.get("objects", ()):
+            expected[o["name"]] = o["sha256"], o["size"], {r[0] for r in o["records"]}
+            was.update((*r[:2], name, o["sha256"]) for r in o["records"] for name in (o["name"], ""))
+        expected |= {name: (DIGEST.search(name)[1], None, set()) for name in manifest.get("assets", ())}
+        _ = [expected.pop(name, None) for name in manifest.get("removed", ())]
+    purged = yield from check_tombstones(parsed, was)
+    yield from (f"{name}: it holds what was purged" for name, (*_, keys) in expected.items() if keys & purged)
+    if (view := own / "latest.json").is_file():
+        expected |= {o["name"]: (o["sha256"], o["size"], set()) for o in json.loads(view.read_bytes())["objects"]}
+    for name, (digest, size, _) in expected.items():
         data = (folder / name).read_bytes() if (folder / name).is_file() else b""
         if not (folder / name).is_file() or sha256(data).hex() != digest or size not in (None, len(data)):
             yield f"{name}: it is not what was stored"
@@ -159,15 +155,20 @@ def check_folder(folder, since, public_key):
             yield f"{name}: no manifest names it"
 
 
+def check_tombstones(parsed, was):
+    found = [t for m in parsed.values() for t in m.get("event", {}).get("tombstones", ())]
+    if any((t["key"], t["hash"], t.get("object", ""), t.get("sha256", "")) not in was for t in found):
+        yield "there are tombstones of what never was"
+    return {t["key"] for t in found}
+
+
 def check_database(path, since, public_key):
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    try:
-        yield from check_tables(lambda sql, *values: connection.execute(sql, values).fetchall(), since, public_key)
-    except Exception as error:  # noqa: BLE001 - whatever damaged bytes lead to
-        yield f"it cannot be read: {type(error).__name__}"
-    finally:
-        connection.close()
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        try:
+            yield from check_tables(lambda sql, *values: connection.execute(sql, values).fetchall(), since, public_key)
+        except Exception as error:  # noqa: BLE001 - whatever damaged bytes lead to
+            yield f"it cannot be read: {type(error).__name__}"
 
 
 def check_tables(query, since, public_key):
@@ -177,34 +178,43 @@ def check_tables(query, since, public_key):
     last = rows[-1][3].encode() if rows else b""
     parsed = yield from check_chain(manifests, last, since, public_key)
     for number, run, _, note in rows if parsed else ():
-        top = base64.b64encode(root([leaf(manifests[n]) for n in range(1, number + 1)])).decode()
-        text, signer = (
-            f"muniment/log/{sha256(manifests[1]).hex()[:32]}\n{number}\n{top}\n\n",
-            parsed[number].get("signer"),
-        )
-        if not note.startswith(text) or (not signer and note != text):
+        top = root([leaf(manifests[n]) for n in range(1, number + 1)])
+        text = f"muniment/log/{sha256(manifests[1]).hex()[:32]}\n{number}\n{base64.b64encode(top).decode()}\n\n"
+        if (not (signer := parsed[number].get("signer")) and note != text) or not note.startswith(text):
             yield f"manifest {number}: its checkpoint is another one"
         if run != parsed[number]["run"] or (signer and not is_signed(note.encode(), signer)):
             yield f"manifest {number}: its run or its signature is another one"
-    held, keys = yield from check_receipts(query, parsed)
-    versions = Counter((no, sha256(blob)) for no, blob in query("SELECT conversation, record FROM versions"))
-    named = {d for (blob,) in query("SELECT record FROM versions") for d in digests_in(decoded(blob))}
-    for no, key, blob in query(
-        "SELECT c.no, c.source||':'||c.id, record FROM conversations c LEFT JOIN records r ON r.conversation = c.no"
-    ):
-        if blob is None or not held.get(no) or keys[no] != key or sha256(blob) != held[no].pop():
+    held, keys, was = yield from check_receipts(query, parsed)
+    purged = yield from check_tombstones(parsed, was)
+    yield from (f"record {keys[no]}: it was purged, and is held" for no in held if held[no] and keys[no] in purged)
+    hides = bool(query("SELECT 1 FROM sqlite_master WHERE name='vault'") and query("SELECT 1 FROM vault"))
+    head, called = ("head", "c.id") if hides else ("NULL", "c.source||':'||c.id")
+    rows = query(f"SELECT conversation, record, {head} FROM versions")  # noqa: S608
+    versions = Counter((no, sha256(more + sha256(blob) if more else blob)) for no, blob, more in rows)
+    earlier = [json.loads(zstd.decompress(r)) for _, r, _ in rows] if zstd and not hides else []
+    named = {a.get("sha256") for record in earlier for a in record.get("assets", ())}
+    joined = "conversations c LEFT JOIN records r ON r.conversation = c.no"
+    files = held.pop(0, [])
+    for no, key, blob, h in query(f"SELECT c.no, {called}, record, {head} FROM {joined}"):  # noqa: S608
+        if not held.get(no) or keys[no] != key or sha256(h + sha256(blob) if h else blob or b"") != held[no].pop():
             yield f"record {key}: it is not what was stored"
-        elif zstd is not None:
-            record = decoded(blob)
-            named.update(digests_in(record))
+        elif zstd is not None and not hides:
+            record = json.loads(zstd.decompress(blob))
+            named.update(a.get("sha256") for a in record.get("assets", ()))
             yield from (f"record {key}: its rows in `{t}` are others" for t in differing(query, no, record))
     if versions != Counter((no, digest) for no, hashes in held.items() for digest in hashes):
         yield "records or earlier versions are missing, changed or extra"
     chunks = {}
     for digest, data in query("SELECT sha256, data FROM asset_chunks ORDER BY sha256, position"):
         chunks.setdefault(digest, hashlib.sha256()).update(data)
-    if any(h.hexdigest() != d for d, h in chunks.items()) or (zstd is not None and named != set(chunks)):
+    found = {(d, h.hexdigest(), "", "") for d, h in chunks.items()}
+    whole = len(files) == len(chunks) if hides else not zstd or named - {None, ""} == set(chunks)
+    if not whole or (found - was if hides else any(d != h for d, h, *_ in found)):
         yield "files are missing, changed or extra"
+    texts = "account, title, created_at, updated_at, model, current, metadata"
+    wrong = f"SELECT 1 FROM conversations WHERE source||message_count<>'0' OR coalesce({texts}) IS NOT NULL"  # noqa: S608
+    if hides and query(wrong):
+        yield "conversations: there is text in an encrypted archive"
     for table in ("messages", "assets", "records", "parts"):
         owner = "message" if table == "parts" else "conversation"
         if query(f"SELECT 1 FROM {table} WHERE {owner} NOT IN (SELECT no FROM {owner}s)"):  # noqa: S608
@@ -213,23 +223,21 @@ def check_tables(query, since, public_key):
 
 
 def check_receipts(query, parsed):
-    leaves, held, keys, order = {}, {}, {}, []
-    for number, no, key, digest, gone in query(
-        "SELECT manifest, conversation, key, stored_hash, gone FROM receipts ORDER BY no"
-    ):
-        entry = [key, digest.hex(), "gone"] if gone else [key, digest.hex()]
+    leaves, held, keys, was, order = {}, {}, {}, set(), []
+    for n, no, key, digest, out in query("SELECT manifest,conversation,key,stored_hash,gone FROM receipts ORDER BY no"):
+        entry = [key, digest.hex(), "gone"] if out else [key, digest.hex()]
         data = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode()
-        leaves.setdefault(number, []).append(leaf(data))
+        leaves.setdefault(n, []).append(leaf(data))
         hashes, keys[no] = held.setdefault(no, []), key
-        hashes.remove(digest) if gone and digest in hashes else hashes.append(digest)
-        order.append(number)
+        hashes.remove(digest) if out and digest in hashes else hashes.append(digest)
+        order.append(was.add((key, digest.hex(), "", "")) or n)
     for number, manifest in parsed.items():
         said, found = manifest.get("records", {"count": 0, "root": root([]).hex()}), leaves.pop(number, [])
         if (said["count"], said["root"]) != (len(found), root(found).hex()):
             yield f"manifest {number}: its receipts were changed"
     if leaves or order != sorted(order):
         yield "there are receipts of no manifest, or in another order"
-    return held, keys
+    return held, keys, was
 
 
 def check_ledger(query, parsed):
@@ -247,14 +255,6 @@ def check_ledger(query, parsed):
     ended = {m["run"] for m in parsed.values() if m.get("unit") and runs.get(m["run"], [None])[0] is not None}
     if any(runs.get(run) != end for run, end in ends.items()) or ended - ends.keys():
         yield "a run did not end as the manifests say"
-
-
-def decoded(blob):
-    return json.loads(zstd.decompress(blob)) if zstd else {}
-
-
-def digests_in(record):
-    return {a["sha256"] for a in record.get("assets", ()) if a.get("sha256")}
 
 
 def moment(text):

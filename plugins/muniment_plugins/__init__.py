@@ -48,6 +48,11 @@ def muniment_formats() -> dict[str, str]:
 
 
 @hookimpl
+def muniment_secrets() -> dict[str, str]:
+    return {"keyring": "muniment_plugins.secrets.keyring:read_secret"}
+
+
+@hookimpl
 def muniment_commands() -> dict[str, str]:
     return {
         "archive": "muniment_plugins.sinks.sqlite.upkeep_cli:archive",

@@ -10,7 +10,7 @@ class TestList:
 
         assert result.exit_code == 0
         assert [line for line in lines if not line.startswith(" ")] == [
-            "sources", "transforms", "sinks", "formats", "engines", "commands",
+            "sources", "transforms", "sinks", "formats", "engines", "secrets", "commands",
         ]  # fmt: skip
         assert any(line.startswith("  sqlite ") for line in lines)
 

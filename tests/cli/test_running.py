@@ -1,5 +1,6 @@
 """How a command runs a plan, and how signals end it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -79,22 +80,17 @@ class TestRunPlan:
         assert run_plan(self.plan(store, records), load_registry()).sinks["memory"].stored == 3
 
 
-class TestASignalToTheGroup:
+class TestASignalToAPool:
+    MAX_SECONDS_TO_STOP = 10
+
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_only_the_driver_hears_it(self, number, tmp_path):
-        """The workers go on until it has committed: a service manager or a terminal signals all of them."""
+    @pytest.mark.parametrize("send", [os.kill, os.killpg])
+    def test_it_stops_in_order_and_leaves_no_process(self, send, number, tmp_path):
+        """To the run alone, or to its group as terminals and service managers do: only the run itself hears it."""
         with zipfile.ZipFile(tmp_path / "export.zip", "w") as export:
             export.writestr("conversations.json", json.dumps([_conversation(n) for n in range(4000)]))
-        command = [
-            str(Path(sys.executable).with_name("muniment")),
-            "import",
-            "export.zip",
-            "--to",
-            "out",
-            "--workers",
-            "2",
-            "-q",
-        ]
+        muniment = str(Path(sys.executable).with_name("muniment"))
+        command = [muniment, "import", "export.zip", "--to", "out", "--workers", "2", "-q"]
         with subprocess.Popen(
             command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
         ) as process:  # fmt: skip
@@ -102,12 +98,26 @@ class TestASignalToTheGroup:
             while not (tmp_path / ".out.lock").exists():
                 assert process.poll() is None
                 time.sleep(0.005)
-            os.killpg(process.pid, number)
-            text = process.communicate(timeout=30)[1]
+            send(process.pid, number)
+            text = process.communicate(timeout=self.MAX_SECONDS_TO_STOP)[1]
 
         assert (process.returncode, "worker process died" in text) == (128 + number, False), text
+        # What multiprocessing keeps beside the workers ends when it notices that nobody is left.
+        until = time.monotonic() + 2
+        while list(_session(process.pid)) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert list(_session(process.pid)) == []
         again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (again.returncode, again.stderr) == (0, "")
+
+
+def _session(leader):
+    """Yield the processes of a session that still run."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                yield stat.parent.name
 
 
 def _conversation(number):

@@ -18,6 +18,7 @@ OBJECT = {
     "sha256": "ab" * 32,
     "records": [["test:c1", "cd" * 32, None, "01234567", False]],
 }
+HOLD = {"kind": "hold", "actor": "a@b", "at": "2026", "reason": "case 7", "keys": ["test:c1"]}
 
 
 def chain(count: int) -> tuple[Log, list[bytes]]:
@@ -49,6 +50,22 @@ class TestManifest:
 
         assert data == b'{"number":1,"report":{"exit_code":0},"run":"r1","version":2}'
 
+    def test_an_event_is_of_a_newer_version(self):
+        """A reader that knows no events says that it is too old, and takes all others."""
+        held = Manifest(number=1, event=HOLD)
+
+        assert (held.version, Manifest(number=1).version) == (3, 2)
+        assert Manifest.from_json(held.to_json()) == held
+
+    def test_what_was_written_anew_keeps_its_origin(self):
+        """The plan and the format are those of the first manifest; the state has its records already."""
+        first = Manifest(number=1, run="r1", plan_hash="h", format="jsonl", objects=(OBJECT,))
+        again = Manifest(number=2, run="r2", objects=({**OBJECT, "of": first.made_by(OBJECT).of()},))
+
+        assert again.made_by(again.objects[0]) == first.made_by(OBJECT)
+        assert (first.made_by(OBJECT).number, first.made_by(OBJECT).plan_hash) == (1, "h")
+        assert list(again.stored()) == []
+
     @pytest.mark.parametrize("text", ["\ud83d", "json-text:x", 'chat:\udfff"', "plain"])
     def test_every_text_survives(self, text):
         """Also one with a lone surrogate, which canonical JSON does not have."""
@@ -71,8 +88,10 @@ class TestManifest:
     @pytest.mark.parametrize(
         "change",
         [
-            {"version": 3}, {"number": "1"}, {"objects": 7}, {"objects": [{"name": 1}]}, {"unit": {"run": "r"}},
+            {"version": 4}, {"number": "1"}, {"objects": 7}, {"objects": [{"name": 1}]}, {"unit": {"run": "r"}},
             {"unknown": 1}, {"report": []}, {"objects": [{**OBJECT, "records": [["k"]]}]},
+            {"event": {}}, {"event": {**HOLD, "kind": "other"}}, {"event": {**HOLD, "keys": [1]}},
+            {"event": {**HOLD, "tombstones": [{"key": "test:c1"}]}}, {"objects": [{**OBJECT, "of": {"number": 1}}]},
         ],
     )  # fmt: skip
     def test_something_else_is_refused(self, change):

@@ -121,6 +121,14 @@ class TestLoadRegistry:
                 "`muniment_commands`: `run` is one of muniment's own commands; choose another name",
             ),
             (
+                "@hookimpl\ndef muniment_secrets(): return {'env': 'x:y'}",
+                "`muniment_secrets`: `env` is one of muniment's own schemes; choose another name",
+            ),
+            (
+                "@hookimpl\ndef muniment_secrets(): return {'vault': print}",
+                '`muniment_secrets`: `vault` must be "package.module:function"',
+            ),
+            (
                 "@hookimpl\ndef muniment_commands(): return {'go': 'nowhere'}",
                 '`muniment_commands`: `go` must be "package.module:command"',
             ),
@@ -330,10 +338,14 @@ class TestCallRunEvent:
             registry.call_run_event(event)
 
         assert heard == [event]
-        assert [r.getMessage() for r in caplog.records] == [
+        assert [r.getMessage().partition("\n")[0] for r in caplog.records] == [
             "plugin `before` (this program) failed on the event `started`",
             "plugin `after` (this program) failed on the event `started`",
         ]
+        assert caplog.text.count("\nRuntimeError") == 2
+        assert "no network" not in caplog.messages[0].partition("Traceback")[2].replace(
+            'RuntimeError("no network")', ""
+        )
 
 
 class TestCoreCommands:

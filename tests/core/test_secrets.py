@@ -2,12 +2,13 @@
 
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
 from attrs import frozen
 
-from muniment import ConfigError, Context, Secret, Sink, option
+from muniment import ConfigError, Context, FatalError, Secret, Sink, option
 from muniment.plan import Plan, SinkPath, Step
 from muniment.secrets import secrets_of
 from muniment.structure import anchored
@@ -53,10 +54,10 @@ class TestSecret:
 
         assert (again, again.option) == (secret, secret.option)
 
-    @pytest.mark.parametrize("text", ["hunter2", "env:", "env:a b", "file:", "vault:a", ""])
+    @pytest.mark.parametrize("text", ["hunter2", "env:", "env:a b", "file:", "Vault:a", "mongodb://me:hunter2@db", ""])
     def test_is_never_given_itself(self, text: str) -> None:
         """And the refusal does not repeat it."""
-        with pytest.raises(ValueError, match="^a secret is named by `env:NAME` or `file:PATH`; it is never given"):
+        with pytest.raises(ValueError, match="^a secret is named by `env:NAME`, .* of a plugin; it is never given"):
             Secret(text)
 
     def test_decides_nothing_of_what_is_stored(self) -> None:
@@ -126,6 +127,56 @@ class TestReveal:
         assert refusal(Secret("env:EMPTY")) == f"sinks[0]: the environment variable `EMPTY` {hint}"
         assert refusal(Secret(f"file:{secret_file}")) == f"sinks[0]: the secret file `{secret_file}` {hint}"
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give a file away")
+    def test_refuses_a_file_of_somebody_else(self, secret_file: Path) -> None:
+        """Who could change it when he likes."""
+        os.chown(secret_file, 12345, 12345)
+        secret = Secret(f"file:{secret_file}")
+        said = f"the secret file `{secret_file}` belongs to another user; take it over: `chown 0 {secret_file}`"
+
+        assert refusal(secret) == f"sinks[0]: {said}"
+        assert secret.problem() == said
+
+    @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+    def test_refuses_a_file_that_others_can_replace(self, secret_file: Path, mode: int) -> None:
+        """A folder that others write to can hold another key tomorrow."""
+        folder = secret_file.parent / "open"
+        folder.mkdir()
+        moved = secret_file.rename(folder / "pg.key")
+        folder.chmod(mode)
+        secret = Secret(f"file:{moved}")
+        said = (
+            f"the secret file `{moved}` is in a folder where others can replace it; close that to them:"
+            f" `chmod go-w {folder}`"
+        )
+
+        assert refusal(secret) == f"sinks[0]: {said}"
+        assert secret.problem() == said
+
+    def test_takes_a_file_of_a_folder_where_only_owners_replace_theirs(self, secret_file: Path) -> None:
+        """As `/tmp` is."""
+        secret_file.parent.chmod(0o1777)
+
+        assert CONTEXT.reveal(Secret(f"file:{secret_file}")) == "hunter2"
+
+    def test_judges_what_a_link_leads_to(self, secret_file: Path, tmp_path: Path) -> None:
+        """As a mounted secret is one; the link itself has no mode."""
+        link = tmp_path / "link"
+        link.symlink_to(secret_file)
+        assert CONTEXT.reveal(Secret(f"file:{link}")) == "hunter2"
+        secret_file.chmod(0o644)
+
+        assert refusal(Secret(f"file:{link}")) == (
+            f"sinks[0]: the secret file `{link}` is open to others than its owner; make it private:"
+            f" `chmod 600 {secret_file}`"
+        )
+
+    def test_waits_for_no_pipe(self, tmp_path: Path) -> None:
+        """Somebody may have put one in the file's place."""
+        os.mkfifo(tmp_path / "pipe", 0o600)
+
+        assert refusal(Secret(f"file:{tmp_path}/pipe")) == f"sinks[0]: the secret file `{tmp_path}/pipe` is no file"
+
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
     def test_refuses_a_file_that_is_open_to_others(self, secret_file: Path, mode: int) -> None:
         """And says how to close it."""
@@ -144,9 +195,7 @@ class TestReveal:
         assert refusal(Secret(f"file:{tmp_path}/none")) == (
             f"sinks[0]: the secret file `{tmp_path}/none` cannot be read: no such file or directory"
         )
-        assert refusal(Secret(f"file:{tmp_path}")) == (
-            f"sinks[0]: the secret file `{tmp_path}` cannot be read: is a directory"
-        )
+        assert refusal(Secret(f"file:{tmp_path}")) == (f"sinks[0]: the secret file `{tmp_path}` is no file")
         secret_file.write_bytes(b"hunter2\xff")
         assert refusal(Secret(f"file:{secret_file}")) == (
             f"sinks[0]: the secret file `{secret_file}` is not UTF-8; store the secret as text"
@@ -186,3 +235,87 @@ class TestProblem:
             f"the secret file `{tmp_path}/a` cannot be read: no such file or directory"
         )
         assert Secret(f"file:{tmp_path}").problem() == f"the secret file `{tmp_path}` is no file"
+
+
+SCHEMES = """
+from muniment import ConfigError, hookimpl
+from muniment.errors import FatalError
+
+@hookimpl
+def muniment_secrets():
+    return {name: f"acme_vault:{name}" for name in ("vault", "number", "text")}
+
+text = "no function"
+
+def number(name):
+    return 5
+
+def vault(name):
+    if name == "gone":
+        raise ConfigError("the vault has no `gone`; write it")
+    if name == "broken":
+        raise RuntimeError("hunter2 is not what I can decode")
+    if name == "down":
+        raise FatalError("the vault is down")
+    return f"value of {name}"
+"""
+
+
+@pytest.fixture
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a plugin that adds the schemes `vault`, `number` and `text`."""
+    info = tmp_path / "site" / "acme_vault-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-vault\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[muniment.plugins.v1]\nacme = acme_vault\n")
+    (info.parent / "acme_vault.py").write_text(SCHEMES)
+    monkeypatch.syspath_prepend(str(info.parent))
+    monkeypatch.delitem(sys.modules, "acme_vault", raising=False)
+
+
+@pytest.mark.usefixtures("vault")
+class TestSchemeOfAPlugin:
+    def test_gives_what_the_plugin_reads(self) -> None:
+        """By the name behind the scheme."""
+        secret = Secret("vault:a/b:c")
+
+        assert (CONTEXT.reveal(secret), secret.problem()) == ("value of a/b:c", None)
+
+    def test_says_what_the_plugin_says(self) -> None:
+        """With the option that names the secret."""
+        assert refusal(Secret("vault:gone", "sinks[0].key")) == "sinks[0].key: the vault has no `gone`; write it"
+
+    def test_says_only_the_kind_of_an_unexpected_error(self) -> None:
+        """Its text may hold the secret, and so may what it came from."""
+        with pytest.raises(ConfigError) as caught:
+            CONTEXT.reveal(Secret("vault:broken"))
+
+        assert str(caught.value) == ("sinks[0]: the vault secret `broken` is out of reach: `vault` raised RuntimeError")
+        assert caught.value.__suppress_context__
+
+    def test_lets_the_plugin_say_what_happens_next(self) -> None:
+        """A service that is down is no mistake in the pipeline."""
+        with pytest.raises(FatalError, match="^the vault is down$"):
+            CONTEXT.reveal(Secret("vault:down"))
+
+    def test_takes_text_only(self) -> None:
+        """Without showing what came instead."""
+        assert refusal(Secret("number:n")) == (
+            "sinks[0]: the number secret `n` is no text but int; tell the author of `number`"
+        )
+        assert refusal(Secret("text:n")) == (
+            "sinks[0]: secret scheme `text` of acme-vault 1.0 is no function at `acme_vault:text`; tell its author"
+        )
+
+    def test_an_unknown_one_is_named_only_where_somebody_wrote_it(self) -> None:
+        """Elsewhere it may be the beginning of the secret itself."""
+        assert refusal(Secret("voult:hunter2", "sinks[0].key")) == (
+            "sinks[0].key: unknown secret scheme `voult`, which no installed plugin brings; did you mean `vault`?"
+        )
+        assert refusal(Secret("voult:hunter2")) == (
+            "sinks[0]: what names this secret has the scheme of no plugin that is installed"
+        )
+
+    def test_is_relative_to_nothing(self) -> None:
+        """Its name is the plugin's business."""
+        assert Secret("vault:a").anchored(Path("/base")) == Secret("vault:a")

@@ -7,7 +7,7 @@ import pytest
 from muniment.components import Checkpoint, Counts, Unit
 from muniment.errors import FatalError
 from muniment.model import Origin, Rejected
-from muniment.state import State, StoredRecord, message_digest
+from muniment.state import PURGED, State, StoredRecord, message_digest
 
 
 @pytest.fixture
@@ -41,6 +41,21 @@ class TestState:
 
         assert set(state.find([r.key for r in stored])) == {r.key for r in stored}
         assert state.find(["other"]) == {}
+
+    def test_what_was_purged_is_not_forgotten(self, state):
+        """A repair that finds it missing does not let it come again."""
+        state.put_records([StoredRecord("k1", "s", "p", "2026", "a title.md"), StoredRecord("k2", "s", "p")])
+        state.bury(["k1"], "r1")
+        state.forget(["k1", "k2"], missing=True)
+
+        assert state.find(["k1"])["k1"] == StoredRecord("k1", PURGED, "", run="r1")
+        assert state.find(["k2"])["k2"].source_hash == ""
+
+    def test_what_was_no_run_is_dropped(self, state):
+        state.begin_run("r1", "pipeline", "sink")
+        state.drop_run("r1")
+
+        assert state.runs() == []
 
     def test_a_transaction_stores_all_or_nothing(self, state):
         """An error inside leaves what was before."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from muniment.components import Context, Sink
+from muniment.crypto import Encryption, Key
 from muniment.engine.local import Local
 from muniment.model import Record
 from muniment.pipeline import run
@@ -38,14 +39,30 @@ def _secret(folder: Path) -> Proof:
     return Proof(key=Secret(f"file:{path}"))
 
 
+def _encryption(folder: Path) -> Encryption:
+    path = folder / "archive.key"
+    if not path.exists():
+        path.touch(0o600)
+        path.write_text(Key.new().text())
+    return Encryption(key=Secret(f"file:{path}"))
+
+
 KINDS: dict[str, Callable[[Path, Path], Sink]] = {
     "parts": lambda path, _: Files(path=path, format="jsonl"),
     "parts, signed": lambda path, keys: Files(path=path, format="jsonl", compression="zstd", proof=_secret(keys)),
     "parts by month": lambda path, _: Files(path=path, key="{source}/{year_month}/{part}.jsonl.gz"),
     "mirror": lambda path, _: Files(path=path, format="json", mode="mirror"),
     "mirror for reading": lambda path, keys: Files(path=path, format="markdown", proof=_secret(keys)),
+    "parts, encrypted": lambda path, keys: Files(path=path, compression="zstd", encryption=_encryption(keys)),
+    "mirror, encrypted": lambda path, keys: Files(
+        path=path, format="json", mode="mirror", encryption=_encryption(keys), proof=_secret(keys)
+    ),
+    "mirror for reading, encrypted": lambda path, keys: Files(
+        path=path, format="markdown", encryption=_encryption(keys)
+    ),
     "sqlite": lambda path, _: SQLite(path=str(path), fts="none"),
     "sqlite, signed": lambda path, keys: SQLite(path=str(path), proof=_secret(keys)),
+    "sqlite, encrypted": lambda path, keys: SQLite(path=str(path), encryption=_encryption(keys)),
 }
 
 

@@ -26,3 +26,8 @@ def archives(mutations):
 @pytest.fixture(scope="session")
 def second_verifier(mutations):
     return mutations.load_second_verifier()
+
+
+@pytest.fixture(scope="session")
+def databases():
+    return load("databases")

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 
 class TestVerifiers:
-    @pytest.mark.slow
     def test_they_find_a_hundred_random_mutations(self, mutations):
         """Of 100 archives as they were made none is doubted, of 100 changed ones all are."""
         tally = mutations.run(100, seed=20260102)

@@ -1,6 +1,9 @@
 """The commands: thin, one module per group, each imported when it is called."""
 
+import os
+
 from muniment.cli.group import Muniment
+from muniment.tracebacks import install_hooks
 
 cli = Muniment(
     "muniment",
@@ -19,4 +22,7 @@ cli = Muniment(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Some libraries make files by the umask alone; what this program writes is nobody else's.
+    os.umask(0o077)
+    install_hooks()
     cli.main(prog_name="muniment")

@@ -11,6 +11,7 @@ from muniment.components import Engine, Sink, Source
 from muniment.engine.local import Local
 from muniment.errors import ConfigError
 from muniment.plan import OnPlanChange, Plan, SinkPath, Step
+from muniment.secrets import Secret
 
 if TYPE_CHECKING:
     from muniment.plugins import Registry
@@ -51,15 +52,16 @@ def export_plan(
     *,
     workers: int | None = None,
     allow_incomplete: bool = False,
+    keys: Sequence[Path] = (),
 ) -> Plan:
-    """Return the plan that writes what passes ``transforms`` from ``archive`` to ``sink``."""
+    """Return the plan that writes what passes ``transforms`` from ``archive``, which ``keys`` open, to ``sink``."""
     steps = tuple(
         Step(name, f"transforms[{i}]", make(registry, "transforms", name, options))
         for i, (name, options) in enumerate(transforms)
     )
     return Plan(
         name="export",
-        sources=_source_steps(registry, [archive], "archive"),
+        sources=_source_steps(registry, [archive], "archive", keys),
         transforms=steps,
         sinks=(evolve(sink, on_plan_change=_replacing(sink.step.component)),),
         engine=engine_for(workers, [archive]),
@@ -75,6 +77,7 @@ def sink_for(
     mode: str | None = None,
     compression: str | None = None,
     fts: str | None = None,
+    encrypt_key: Path | None = None,
 ) -> SinkPath:
     """Return the sink that a path means: an archive by its ending, else files.
 
@@ -89,7 +92,8 @@ def sink_for(
                 f"`--{next(iter(of_files))}` does not go with `{to}`, which is an archive; name a folder or a file"
                 " like `chats.jsonl.zst` with `--to`"
             )
-        name, options = "sqlite", {"path": to}
+        name = "sqlite"
+        options: dict[str, Any] = {"path": to}
         if fts:
             options["fts"] = fts
     else:
@@ -98,7 +102,15 @@ def sink_for(
                 f"`--fts` does not go with `{to}`, which is no archive; name one like `{DEFAULT_ARCHIVE}`"
             )
         name, options = "files", {"path": to, **of_files}
+    if encrypt_key:
+        options["encryption"] = encryption_with([encrypt_key])
     return SinkPath(step=Step(name, f"sinks[0] ({name})", make(registry, "sinks", name, options)), name=name)
+
+
+def encryption_with(keys: Sequence[Path]) -> dict[str, Any]:
+    """Return the option `encryption` for key files: the first is written for, all are read with."""
+    first, *others = [Secret(f"file:{path.absolute()}") for path in keys]
+    return {"key": first, **({"old_keys": others} if others else {})}
 
 
 def make(registry: "Registry", kind: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -152,12 +164,17 @@ def detect_source(path: str) -> str:
     return "archive" if is_own else "chatgpt_export"
 
 
-def _source_steps(registry: "Registry", paths: Sequence[str], source: str | None) -> tuple[Step[Source], ...]:
+def _source_steps(
+    registry: "Registry", paths: Sequence[str], source: str | None, keys: Sequence[Path] = ()
+) -> tuple[Step[Source], ...]:
     steps = []
     for index, path in enumerate(paths):
         name = source or detect_source(path)
+        options: dict[str, Any] = {"path": path}
+        if keys and name == "archive":
+            options["encryption"] = encryption_with(keys)
         where = "source" if len(paths) == 1 else f"sources[{index}]"
-        steps.append(Step(name, where, make(registry, "sources", name, {"path": path})))
+        steps.append(Step(name, where, make(registry, "sources", name, options)))
     return tuple(steps)
 
 

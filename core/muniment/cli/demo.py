@@ -36,6 +36,7 @@ def demo(ctx: click.Context, folder: str, quiet: bool, as_json: bool) -> int:
     from muniment.cli.assemble import export_plan, import_plan, sink_for
     from muniment.cli.import_ import quoted
     from muniment.cli.running import run_plan
+    from muniment.local_storage import make_folder
     from muniment.plugins import load_registry
 
     root = Path(folder)
@@ -47,7 +48,7 @@ def demo(ctx: click.Context, folder: str, quiet: bool, as_json: bool) -> int:
         if not silent:
             screen.out(text)
 
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with as_file(files("muniment.sample") / "chatgpt-export.zip") as sample:
         _say_command(say, "1. import a ChatGPT export into an archive", "import", sample.name, "--to", archive)
         imported = run_plan(

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     "--bagit", is_flag=True,
     help="Make TARGET a bag (BagIt 1.0) for a hand-over: JSON Lines, images, files, and the archive's manifests.",
 )  # fmt: skip
+@click.option(
+    "--key", multiple=True, type=click.Path(path_type=Path), metavar="PATH", envvar="MUNIMENT_KEY_FILE",
+    help="A key file that opens ARCHIVE, if it is encrypted. Default: what MUNIMENT_KEY_FILE names.",
+)  # fmt: skip
 @target_options
 @run_options
 def export(
@@ -47,6 +51,8 @@ def export(
     title: str | None,
     branch: str,
     bagit: bool,
+    key: tuple[Path, ...],
+    encrypt_key: Path | None,
     format_: str | None,
     mode: str | None,
     compression: str | None,
@@ -67,6 +73,7 @@ def export(
       muniment export archive.db --to all.jsonl.zst
       muniment export archive.db --to 2025.csv --after 2025-01-01 --before 2026-01-01
       muniment export archive.db --bagit --to ./for-the-examiner
+      muniment export ./encrypted --key archive.key --to all.jsonl.zst
     """
     from muniment.bagit import PAYLOAD, check_free
     from muniment.cli.running import finish, run_plan
@@ -90,8 +97,12 @@ def export(
         check_free(Path(to))
         place, format_, mode = str(Path(to, PAYLOAD)), "jsonl", "append"
     with options_as_usage():
-        sink = sink_for(registry, place, format_=format_, mode=mode, compression=compression, fts=fts)
-        plan = export_plan(registry, archive, sink, transforms, workers=workers, allow_incomplete=allow_incomplete)
+        sink = sink_for(
+            registry, place, format_=format_, mode=mode, compression=compression, fts=fts, encrypt_key=encrypt_key
+        )
+        plan = export_plan(
+            registry, archive, sink, transforms, workers=workers, allow_incomplete=allow_incomplete, keys=key
+        )
     report = run_plan(plan, registry, silent=quiet or as_json)
     if bagit:
         _finish_bag(registry, Path(to), archive)

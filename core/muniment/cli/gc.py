@@ -54,7 +54,9 @@ def gc(target: str, dry_run: bool, alone: bool, as_json: bool, quiet: bool) -> i
     """
     from muniment.plugins import load_registry
 
-    found = [_collect(path, context, dry_run=dry_run, alone=alone) for path, context in _sinks(target, load_registry())]
+    registry = load_registry()
+    found = [_collect(path, context, dry_run=dry_run, alone=alone) for path, context in _sinks(target, registry)]
+    found += _content(target, registry, dry_run=dry_run)
     if as_json:
         screen.out_json(
             [
@@ -108,6 +110,21 @@ def _collect(path: "SinkPath", context: Context, *, dry_run: bool, alone: bool) 
                 target.collect(orphan)
             collected.removed.append(orphan)
     return collected
+
+
+def _content(target: str, registry: "Registry", *, dry_run: bool) -> "Iterator[Collected]":
+    """Yield what is kept of records that no sink of a pipeline owes any more, where that keeps any."""
+    from muniment.cli.ledgers import is_pipeline_file
+
+    if not is_pipeline_file(target):
+        return
+    from muniment import config
+    from muniment.quarantine_retry import remove_orphans
+
+    plan = config.load(Path(target), registry)
+    if plan.keeping is not None:
+        names = remove_orphans(plan, registry, dry_run=dry_run)
+        yield Collected("quarantine", [Orphan(name) for name in names])
 
 
 def _said(found: Collected, *, dry_run: bool) -> Iterator[str]:

@@ -7,7 +7,6 @@ fast.  A command that a plugin adds is looked for only when the core has none of
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -16,6 +15,7 @@ import click
 
 from muniment.cli import screen
 from muniment.errors import ConfigError, MunimentError, PluginError
+from muniment.tracebacks import describe_error
 
 CORE_COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Archive": {
@@ -24,10 +24,12 @@ CORE_COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "status": ("status:status", "Show what was archived, and the last runs."),
         "quarantine": ("quarantine:quarantine", "See and retry what could not be archived."),
         "verify": ("verify:verify", "Read everything again and prove that nothing was changed."),
+        "hold": ("hold:hold", "Say what must not be purged, and see it."),
+        "purge": ("purge:purge", "Take records away for good, and leave a proof of it."),
         "gc": ("gc:gc", "Remove what killed runs left behind."),
         "repair": ("repair:repair", "Make one copy of an archive whole from another."),
         "key": ("keys:key", "Make keys, and choose which ones open encrypted files."),
-        "decrypt": ("keys:decrypt", "Decrypt a file."),
+        "decrypt": ("decrypt:decrypt", "Decrypt a file, or a folder of them."),
         "demo": ("demo:demo", "Import, search and export a sample."),
     },
     "Pipelines": {
@@ -149,7 +151,7 @@ class Subcommands(click.Group):
 def report_error(error: Exception) -> int:
     """Say on standard error what went wrong; return the exit code."""
     if os.environ.get("MUNIMENT_DEBUG") and not isinstance(error, click.exceptions.Abort):
-        traceback.print_exception(error)
+        screen.note(screen.clean(describe_error(error).rstrip("\n")))
     if isinstance(error, click.exceptions.Abort):
         screen.note("stopped")
         return 130

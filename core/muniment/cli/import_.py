@@ -25,6 +25,7 @@ def import_(
     paths: tuple[str, ...],
     to: str,
     source: str | None,
+    encrypt_key: Path | None,
     format_: str | None,
     mode: str | None,
     compression: str | None,
@@ -46,13 +47,16 @@ def import_(
       muniment import newer-export.zip --to archive.db
       muniment import export.zip --to chats.jsonl.zst
       muniment import chats.jsonl.zst --to copy.db
+      muniment import export.zip --to ./encrypted --encrypt-key archive.key
     """
     from muniment.cli.running import finish, run_plan
     from muniment.plugins import load_registry
 
     registry = load_registry()
     with options_as_usage():
-        sink = sink_for(registry, to, format_=format_, mode=mode, compression=compression, fts=fts)
+        sink = sink_for(
+            registry, to, format_=format_, mode=mode, compression=compression, fts=fts, encrypt_key=encrypt_key
+        )
         plan = import_plan(registry, paths, sink, source=source, workers=workers, allow_incomplete=allow_incomplete)
     report = run_plan(plan, registry, silent=quiet or as_json)
     code = finish(report, as_json=as_json, quiet=quiet, more={"target": to})
@@ -64,7 +68,9 @@ def import_(
             screen.out("exit code 3, because the export is not complete (--allow-incomplete makes it 0)")
         if is_archive_name(to):
             archive = "" if to == DEFAULT_ARCHIVE else f" --archive {quoted(to)}"
-            screen.out(f'next: muniment search "words to find"{archive}')
+            # An encrypted archive has no full-text index.
+            scan = f" --scan --key {quoted(str(encrypt_key))}" if encrypt_key else ""
+            screen.out(f'next: muniment search "words to find"{archive}{scan}')
     return code
 
 

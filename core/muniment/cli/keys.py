@@ -1,11 +1,10 @@
-"""``muniment key`` and ``muniment decrypt``: who can read what is encrypted, and reading it."""
+"""``muniment key``: who can read what is encrypted."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -16,11 +15,12 @@ from muniment.errors import FatalError
 from muniment.secrets import Secret, reveal
 
 if TYPE_CHECKING:
-    from muniment.crypto import Holder, Keyring
+    from muniment.crypto import Holder, Keyring, NewHeader
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ASK = "ask"
+_DATABASE = b"SQLite format 3\0"
 _PATH = click.Path(path_type=Path)
 
 
@@ -32,8 +32,10 @@ class PassphraseReference(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value != _ASK:
             try:
-                Secret(value)
+                known = Secret(value).has_known_scheme()
             except ValueError:
+                known = False
+            if not known:
                 self.fail("write `ask`, `env:NAME` or `file:PATH`, never the passphrase itself", param, ctx)
         return str(value)
 
@@ -151,14 +153,13 @@ def add(
       muniment key add --key archive.key --recipient safe.key ./chats
       muniment key add --key archive.key --passphrase ask ./chats/part-1.jsonl.zst.enc
     """
-    from muniment.crypto.files import rewrap_file
     from muniment.crypto.rewrap import add_recipients
 
     opener = keyring_of(key, key_passphrase, key_service)
     added = keyring_of(recipient, passphrase, service, writes=True, options="`--recipient PATH` or `--passphrase ask`")
 
     def change(path: Path) -> bool:
-        return rewrap_file(path, lambda stream: add_recipients(stream, opener, added))
+        return _rewrap(path, lambda stream: add_recipients(stream, opener, added))
 
     return _rewrite(files, change, as_json=as_json, quiet=quiet)
 
@@ -193,7 +194,7 @@ def rotate(
       muniment key rotate --old archive.key --new archive-2.key ./chats
       muniment key rotate --old archive.key --new archive-2.key --re-encrypt ./chats
     """
-    from muniment.crypto.files import reencrypt_file, rewrap_file
+    from muniment.crypto.files import reencrypt_file
     from muniment.crypto.rewrap import replace_keys
 
     before = keyring_of(old, old_passphrase, old_service, options="`--old PATH` or `--old-passphrase ask`")
@@ -201,66 +202,12 @@ def rotate(
 
     def change(path: Path) -> bool:
         if re_encrypt:
+            refuse_archive(path, "it cannot be encrypted anew in its place; write it into a new one instead")
             reencrypt_file(path, before, after)
             return True
-        return rewrap_file(path, lambda stream: replace_keys(stream, before, after))
+        return _rewrap(path, lambda stream: replace_keys(stream, before, after))
 
     return _rewrite(files, change, as_json=as_json, quiet=quiet)
-
-
-@click.command(short_help="Decrypt a file.")
-@click.argument("file", type=_PATH)
-@keys_options("key", "passphrase", "service", "opens it", variable="MUNIMENT_KEY_FILE")
-@click.option("--to", metavar="PATH|-", help="Where to write; `-` is standard output. Default: FILE without `.enc`.")
-@click.option(
-    "--allow-partial-recovery", is_flag=True,
-    help="Of a damaged file write what stands before the damage, under a name that ends in `.partial`.",
-)  # fmt: skip
-@quiet_option
-@json_option
-def decrypt(
-    file: Path,
-    key: tuple[Path, ...],
-    passphrase: tuple[str, ...],
-    service: tuple[str, ...],
-    to: str | None,
-    allow_partial_recovery: bool,
-    as_json: bool,
-    quiet: bool,
-) -> int:
-    """Decrypt a file.  What comes out appears when its last byte was verified, or not at all.
-
-    The exit code is 12 if no key opens it, and 3 if only a part was recovered.
-
-    \b
-    Examples:
-      muniment decrypt part-1.jsonl.zst.enc --key archive.key
-      muniment decrypt part-1.jsonl.zst.enc --key archive.key --to - | zstd -d
-    """
-    from muniment.crypto.envelope import SUFFIX
-    from muniment.crypto.files import decrypt_file
-
-    if to == "-" and (allow_partial_recovery or as_json):
-        raise click.UsageError("standard output takes the text only; leave out --json and --allow-partial-recovery")
-    if to is None:
-        if not file.name.endswith(SUFFIX) or file.name == SUFFIX:
-            raise click.UsageError(f"say where to write with --to: the name does not end in `{SUFFIX}`")
-        to = str(file.with_name(file.name.removesuffix(SUFFIX)))
-    keyring = keyring_of(key, passphrase, service)
-    if to == "-":
-        decrypt_file(file, keyring, sys.stdout.buffer)
-        return 0
-    made = decrypt_file(file, keyring, Path(to), broken="recover" if allow_partial_recovery else "refuse")
-    if as_json:
-        screen.out_json(
-            {"file": str(file), "to": made.path, "bytes": made.size, "type": made.content_type, "whole": made.whole}
-        )
-    elif not made.whole:
-        screen.note(f"{screen.line(str(file))} is damaged: only its beginning could be verified")
-        screen.out(f"recovered {made.size:,} bytes to {screen.line(made.path)}; the rest is lost")
-    elif not quiet:
-        screen.out(f"decrypted {made.size:,} bytes to {screen.line(made.path)}")
-    return 0 if made.whole else 3
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -297,6 +244,47 @@ def _reveal(reference: str, *, new: bool) -> str:
     return text
 
 
+def _rewrap(path: Path, change: "Callable[[BinaryIO], NewHeader]") -> bool:
+    """Replace the headers of an encrypted file, or of all that an archive holds."""
+    from muniment.cli.custody import sinks_of
+    from muniment.cli.ledgers import is_pipeline_file
+    from muniment.crypto.files import rewrap_file
+    from muniment.crypto.folders import archive_of
+
+    if _is_archive(path):
+        from muniment.cli.assemble import make
+        from muniment.components import Context
+        from muniment.plugins import load_registry
+
+        sink = make(load_registry(), "sinks", "sqlite", {"path": str(path)})
+        changed: bool = sink.rewrap(Context(run="", path=str(path)), change)
+        return changed
+    if path.is_dir() or is_pipeline_file(str(path)):
+        sinks = [
+            (s.step.component, ctx)
+            for s, ctx in sinks_of(str(path), None)
+            if path.is_dir() or getattr(s.step.component, "encryption", None) is not None
+        ]
+        return sum(component.rewrap(ctx, change) for component, ctx in sinks) > 0
+    if (folder := archive_of(path)) is not None:
+        raise FatalError(f"it belongs to the archive `{folder}`, whose manifests say what it is; name that folder")
+    return rewrap_file(path, change)
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_DATABASE)) == _DATABASE
+    except OSError:
+        # Whoever opens it next says what is wrong with it.
+        return False
+
+
+def refuse_archive(path: Path, what: str) -> None:
+    if path.is_dir() or _is_archive(path):
+        raise FatalError(f"`{path}` is an archive: {what}")
+
+
 def _rewrite(files: tuple[Path, ...], change: Callable[[Path], bool], *, as_json: bool, quiet: bool) -> int:
     """Change each file, go on behind those that cannot be, and report."""
     from muniment.crypto.files import is_encrypted_file
@@ -329,13 +317,20 @@ def _rewrite(files: tuple[Path, ...], change: Callable[[Path], bool], *, as_json
 def _chosen(files: tuple[Path, ...]) -> Iterator[tuple[Path, bool]]:
     """Yield the files to change, and whether each was named; of a folder all, while no run writes to it."""
     from muniment.crypto.files import files_below
+    from muniment.crypto.folders import VAULT
 
     for path in files:
-        if path.is_dir():
-            with _locked(path):
-                yield from ((inner, False) for inner in files_below(path))
-        else:
+        if not path.is_dir():
             yield path, True
+            continue
+        archives = [vault.parent.parent for vault in sorted(path.rglob(VAULT))]
+        yield from ((folder, True) for folder in archives)
+        if path in archives:
+            continue
+        with _locked(path):
+            for inner in files_below(path):
+                if not any(inner.is_relative_to(folder) for folder in archives):
+                    yield inner, False
 
 
 @contextmanager

@@ -21,10 +21,13 @@ PIPELINE_ENDINGS = (".yaml", ".yml")
 
 @frozen
 class TargetLedger:
-    """What one target holds of its own history; ``where`` is None if nothing was stored yet."""
+    """What one target holds of its own history.
+
+    ``where`` is None if nothing was stored yet; it is a path only where the ledger is a file.
+    """
 
     sink: str
-    where: Path | None
+    where: Path | str | None
     runs: tuple[dict[str, Any], ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     quarantined: tuple[dict[str, Any], ...] = ()
@@ -67,6 +70,9 @@ def _ledger(path: "SinkPath", context: Context) -> TargetLedger:
     from muniment.state import State
 
     where = path.step.component.state_path(context)
+    if where is None and (found := path.step.component.history(context)) is not None:
+        runs, entries = (tuple(map(dict, some)) for some in (found.runs, found.quarantined))
+        return TargetLedger(path.name, found.where, runs, found.checkpoints, entries)
     if where is None or not where.is_file():
         return TargetLedger(path.name, None)
     try:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -44,6 +45,11 @@ def run_options(function: F) -> F:
 def target_options(function: F) -> F:
     """Add what every command takes that writes to a target named by ``--to``."""
     for option in (
+        click.option(
+            "--encrypt-key", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH",
+            help="Encrypt the target for this key file, which `muniment key new` made; the name of one file then ends"
+            " in .enc.",
+        ),
         click.option(
             "--fts", type=click.Choice(["words", "trigram", "none"]),
             help="Full-text index of a new archive. trigram also finds parts of words, and is three times larger.",

@@ -161,13 +161,14 @@ def schema(out: str | None) -> None:
     import json
 
     from muniment.plugins import load_registry
+    from muniment.private_files import write_private_file
     from muniment.schema import pipeline_schema
 
     made = pipeline_schema(load_registry())
     if out is None:
         screen.out_json(made)
     else:
-        Path(out).write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_private_file(Path(out), f"{json.dumps(made, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _outline(plan: dict[str, Any]) -> Iterator[str]:
@@ -182,7 +183,8 @@ def _outline(plan: dict[str, Any]) -> Iterator[str]:
         yield f"source {_named(source)}: reads again {_REPLAY[source['replay']]}{kind}"
     for sink in plan["sinks"]:
         name = "" if sink["name"] == sink["type"] else f" `{screen.line(sink['name'])}`"
-        yield f"sink {_named(sink)}{name}: {sink['guarantee']}, {sink['protocol']}"
+        encrypted = ", encrypted" if sink["encrypted"] else ""
+        yield f"sink {_named(sink)}{name}: {sink['guarantee']}, {sink['protocol']}{encrypted}"
         for transform in sink["transforms"]:
             effects = ", ".join(e.replace("_", " ") for e in transform["effects"]) or "changes nothing"
             yield f"  transform {_named(transform)}: {effects}"
@@ -195,6 +197,8 @@ def _outline(plan: dict[str, Any]) -> Iterator[str]:
             yield "  when it fails, the other sinks continue"
         yield f"  when only the plan changed: {sink['on_plan_change']} (plan {sink['plan_hash'][:12]})"
     yield f"state: {screen.line(plan['state_dir'])}"
+    if plan["quarantine"]:
+        yield f"quarantine: content is kept, encrypted, in {screen.line(plan['quarantine'])}"
     if plan["tests"]:
         yield f"tests: {screen.line(', '.join(plan['tests']))}"
 

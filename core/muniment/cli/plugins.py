@@ -59,6 +59,9 @@ def list_(as_json: bool) -> int:
             row[1] = screen.shorten(row[1], max(room, 20))
         for text in screen.columns(rows):
             screen.out(text)
+    screen.out(click.style("secrets", bold=True))
+    for text in screen.columns([[name, _owner(registry, "secrets", name)] for name in registry.names("secrets")]):
+        screen.out(text)
     commands = registry.commands()
     if commands:
         screen.out(click.style("commands", bold=True))
@@ -142,6 +145,7 @@ def _everything(registry: "Registry") -> dict[str, Any]:
             ]
             for kind in KINDS
         },
+        "secrets": [{"name": n, "owner": _owner(registry, "secrets", n)} for n in registry.names("secrets")],
         "commands": registry.commands(),
         "unusable": _problems(registry),
     }

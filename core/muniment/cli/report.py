@@ -1,7 +1,7 @@
 """How is a run told to a person?"""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -53,6 +53,9 @@ def summary(report: RunReport) -> Iterator[str]:
         if why := report.failed.get(name):
             yield f"  {click.style('failed', fg='red', bold=True)}: {screen.line(why)}"
             yield "  what was committed stands; the next run goes on there"
+        if superseded := report.superseded.get(name):
+            what = "1 quarantined record is" if len(superseded) == 1 else f"{len(superseded):,} quarantined records are"
+            yield f"  superseded {len(superseded):,}: {what} stored in a newer version ({_named(superseded)})"
     yield from findings(report.findings)
     for reason, n in sorted(report.dropped.items()):
         yield f"  dropped {n:,}: {screen.line(reason)}"
@@ -100,6 +103,10 @@ def seconds(count: float) -> str:
 def disk_size(path: Path) -> str:
     """Return the size of a file as people read it; empty for a folder or nothing."""
     return size(path.stat().st_size) if path.is_file() else ""
+
+
+def _named(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_MOST_NAMED]) + (f", and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
 
 
 def _many(n: int, noun: str) -> str:

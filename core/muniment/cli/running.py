@@ -14,6 +14,7 @@ from muniment.pipeline import RunReport, StopFlag, run
 if TYPE_CHECKING:
     from muniment.plan import Plan
     from muniment.plugins import Registry
+    from muniment.quarantine_retry import Retried
 
 
 def run_plan(plan: "Plan", registry: "Registry", *, silent: bool = False, retry_quarantined: bool = False) -> RunReport:
@@ -24,6 +25,18 @@ def run_plan(plan: "Plan", registry: "Registry", *, silent: bool = False, retry_
     """
     with observed(registry, silent=silent) as stop:
         return run(plan, registry, stop=stop, retry_quarantined=retry_quarantined)
+
+
+def retry_plan(plan: "Plan", registry: "Registry", *, silent: bool = False) -> "Retried":
+    """Try again what was kept of quarantined records, as a command does.
+
+    Raises:
+        MunimentError: the run failed or was stopped.
+    """
+    from muniment.quarantine_retry import retry_kept
+
+    with observed(registry, silent=silent) as stop:
+        return retry_kept(plan, registry, stop=stop)
 
 
 @contextlib.contextmanager

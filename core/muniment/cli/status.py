@@ -1,6 +1,7 @@
 """``muniment status``: what was archived, by which runs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -60,8 +61,8 @@ def _print_ledger(ledger: TargetLedger, target: str) -> None:
     if ledger.where is None:
         screen.out(f"{name}: nothing was stored yet, or this target keeps no history on this machine")
         return
-    size = disk_size(ledger.where)
-    screen.out(f"{name}: {screen.line(str(ledger.where))} ({size})")
+    size = f" ({disk_size(ledger.where)})" if isinstance(ledger.where, Path) else ""
+    screen.out(f"{name}: {screen.line(str(ledger.where))}{size}")
     screen.out(f"  inputs: {_inputs(ledger.checkpoints)}")
     if ledger.quarantined:
         screen.out(f"  quarantined: {len(ledger.quarantined)} (see `muniment quarantine list {target}`)")

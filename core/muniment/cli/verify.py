@@ -11,7 +11,7 @@ import click
 from muniment.cli import screen
 from muniment.cli.keys import keys_options
 from muniment.cli.options import json_option, quiet_option
-from muniment.errors import ConfigError, FatalError, InputError
+from muniment.errors import ConfigError, FatalError, InputError, WrongKeyError
 
 if TYPE_CHECKING:
     from muniment.components import Context
@@ -61,7 +61,7 @@ class SampleSize(click.ParamType):  # type: ignore[type-arg]
     "--save-checkpoint", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH",
     help="If all is sound, write the checkpoint to this file, for a later --since.",
 )  # fmt: skip
-@keys_options("service", "passphrase", "key", "opens what is encrypted", variable="MUNIMENT_KEY_FILE")
+@keys_options("key", "passphrase", "service", "opens what is encrypted", variable="MUNIMENT_KEY_FILE")
 @quiet_option
 @json_option
 def verify(
@@ -106,7 +106,12 @@ def verify(
     for path, ctx in paths:
         with _progress(path.name, silent=quiet or as_json) as seen:
             inspection = Inspection(sample, keyring, signer, kept, seen)
-            result = _verified(path, ctx, inspection)
+            try:
+                result = _verified(path, ctx, inspection)
+            except WrongKeyError as error:
+                if len(paths) > 1:
+                    error.args = (f"sink `{path.name}`: {error}",)
+                raise
         results.append(result)
         if not as_json:
             _print(result, quiet=quiet)
@@ -225,8 +230,10 @@ def _head(path: Path) -> "TreeHead":
 def _save(path: Path, inspection: "Inspection") -> None:
     if not inspection.note:
         raise FatalError("there is no checkpoint to save: this archive was written by a version without them")
+    from muniment.private_files import write_private_file
+
     try:
-        path.write_bytes(inspection.note)
+        write_private_file(path, inspection.note)
     except OSError as error:
         raise FatalError(f"`{path}` cannot be written: {(error.strerror or 'it fails').lower()}") from error
 

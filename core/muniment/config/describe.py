@@ -32,6 +32,7 @@ def describe_plan(plan: Plan, registry: "Registry") -> dict[str, Any]:
             "workers": plan.engine.workers,
         },
         "state_dir": str(plan.state_dir),
+        "quarantine": str(plan.keeping.path) if plan.keeping else None,
         "allow_incomplete": plan.allow_incomplete,
         "tests": [t.name for t in plan.tests],
     }
@@ -46,6 +47,8 @@ def _sink(plan: Plan, sink: SinkPath, registry: "Registry") -> dict[str, Any]:
         "plugin": _plugin("sinks", sink.step.type, registry),
         "protocol": component.protocol,
         "guarantee": component.guarantee,
+        # One option has one name everywhere, also in the sinks of other people.
+        "encrypted": getattr(component, "encryption", None) is not None,
         "on_plan_change": sink.on_plan_change,
         "on_failure": sink.on_failure,
         "plan_hash": plan.hash_of(sink),

@@ -18,6 +18,7 @@ from muniment.errors import ConfigError, PluginError, Problem
 from muniment.options import option_names
 from muniment.plan import Plan, PlanTest, SinkPath, Step
 from muniment.plan_tests import Expectation, InputError, record_of
+from muniment.quarantine import Keeping, Quarantine
 from muniment.structure import OptionsError, anchored, structure
 
 if TYPE_CHECKING:
@@ -74,10 +75,17 @@ class _Planner:
             self.report((), "a pipeline file is a mapping that starts with `version: 1`")
             raise ConfigError(*self.problems)
         # The texts of tests are conversations, which may well hold `${`.
-        data = {k: v if k == "tests" else resolve(v, os.environ, self.report_reference, (k,)) for k, v in data.items()}
-        keys = self.structured(PipelineKeys, without_inner_secrets(data), (), noun="key")
+        schemes = self.registry.names("secrets")
+        data = {
+            k: v if k == "tests" else resolve(v, os.environ, self.report_reference, (k,), schemes=schemes)
+            for k, v in data.items()
+        }
+        # What other components are given is checked with them; what is kept is the core's own.
+        own = without_inner_secrets(data) | {k: data[k] for k in ("quarantine",) if k in data}
+        keys = self.structured(PipelineKeys, own, (), noun="key")
+        name = (keys.name if keys else None) or self.stem
         plan = Plan(
-            name=(keys.name if keys else None) or self.stem,
+            name=name,
             file=self.document.file,
             sources=tuple(self.sources(data)),
             transforms=tuple(self.transforms(data, ())),
@@ -86,6 +94,7 @@ class _Planner:
             state_dir=self.base / ".muniment" / self.stem,
             allow_incomplete=keys.allow_incomplete if keys else False,
             tests=tuple(self.tests(data)),
+            keeping=self.keeping(keys.quarantine if keys else None, name),
         )
         for path, message in broken_rules(plan, data):
             self.report(path, message)
@@ -160,6 +169,18 @@ class _Planner:
         given = data.get("engine")
         given = given if isinstance(given, dict) else {"type": "local"}
         return next((s.component for s in self.step("engines", ("engine",), given, Engine)), Engine())
+
+    def keeping(self, quarantine: Quarantine | None, name: str) -> Keeping | None:
+        """Return how content is kept of what cannot be archived; None where only its place is."""
+        if quarantine is None:
+            return None
+        for message in quarantine.check():
+            self.report(("quarantine",), f"quarantine: {message}")
+        found = anchored(quarantine, self.base)
+        if found.encryption is None:
+            return None
+        path = Path(found.path) if found.path else self.base / ".muniment" / self.stem / "quarantine"
+        return Keeping(encryption=found.encryption, path=path, pipeline=name)
 
     def step(
         self, kind: str, path: DataPath, item: Mapping[str, Any], base: type[T], also: tuple[str, ...] = ()

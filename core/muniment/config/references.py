@@ -6,28 +6,40 @@ is a literal ``${``.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from muniment.secrets import Secret
-from muniment.structure import Reference
+from muniment.secrets import CORE_SCHEMES, Secret, is_reference
+from muniment.structure import Reference, closest
 
 Path = tuple[str | int, ...]
 Report = Callable[[Path, str], None]
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)(?P<end>\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_WHOLE_SECRET = re.compile(r"\$\{secret:(env:[A-Za-z_][A-Za-z0-9_]*|file:[^}]+)\}")
+_WHOLE_SECRET = re.compile(r"\$\{secret:([^}]+)\}")
 
 
-def resolve(data: Any, environ: Mapping[str, str], report: Report, path: Path = ()) -> Any:
-    """Return ``data`` with its references replaced; ``report`` hears what is wrong, by path."""
+def resolve(
+    data: Any, environ: Mapping[str, str], report: Report, path: Path = (), *, schemes: Collection[str] = ()
+) -> Any:
+    """Return ``data`` with its references replaced; ``report`` hears what is wrong, by path.
+
+    ``schemes`` of secrets are those that plugins add.
+    """
     if isinstance(data, dict):
-        return {k: resolve(v, environ, report, (*path, k)) for k, v in data.items()}
+        return {k: resolve(v, environ, report, (*path, k), schemes=schemes) for k, v in data.items()}
     if isinstance(data, list):
-        return [resolve(v, environ, report, (*path, i)) for i, v in enumerate(data)]
+        return [resolve(v, environ, report, (*path, i), schemes=schemes) for i, v in enumerate(data)]
     if isinstance(data, str) and "${" in data:
-        return _secret(data, path) or _replace(data, environ, lambda message: report(path, message))
+        secret = _secret(data, path)
+        if secret is None:
+            return _replace(data, environ, lambda message: report(path, message))
+        known = (*CORE_SCHEMES, *schemes)
+        if secret.scheme not in known:
+            said = f"unknown secret scheme `{secret.scheme}`, which no installed plugin brings"
+            report(path, f"{said}{closest(secret.scheme, known)}")
+        return secret
     return data
 
 
@@ -47,7 +59,7 @@ def _without_secrets(data: Any) -> Any:
 def _secret(text: str, path: Path) -> Secret | None:
     """Return the secret that ``text`` names, if it is nothing else."""
     match = _WHOLE_SECRET.fullmatch(text)
-    return Secret(match[1], _dotted(path)) if match else None
+    return Secret(match[1], _dotted(path)) if match and is_reference(match[1]) else None
 
 
 def _replace(text: str, environ: Mapping[str, str], report: Callable[[str], None]) -> str:

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from muniment.options import option
 from muniment.plan import OnFailure, OnPlanChange
+from muniment.quarantine import Quarantine
 
 Guarantee = Literal["effectively_once", "at_least_once"]
 _POSITIVE = attrs.validators.optional(attrs.validators.gt(0))
@@ -27,6 +28,7 @@ class PipelineKeys:
     allow_incomplete: bool = option(
         "End with exit code 0 although a shard or an asset that the source names is missing.", default=False
     )
+    quarantine: Quarantine | None = option("What is kept of conversations that cannot be archived.", default=None)
     tests: tuple[Mapping[str, Any], ...] = option("What `muniment test` checks.", default=())
 
 

@@ -20,6 +20,7 @@ from muniment.crypto.options import Encryption, open_keyring
 from muniment.crypto.passphrases import Cost, Passphrase
 from muniment.crypto.rewrap import NewHeader, add_recipients, replace_keys
 from muniment.crypto.services import KeyService, ServiceKey
+from muniment.crypto.veil import Veil
 
 __all__ = [
     "MAGIC",
@@ -37,6 +38,7 @@ __all__ = [
     "ServiceKey",
     "Slot",
     "Vault",
+    "Veil",
     "add_recipients",
     "create_key_file",
     "decrypt_bytes",

@@ -11,6 +11,7 @@ from muniment.crypto.chunks import PREFIX_BYTES, ChunkCipher, expand, open_messa
 from muniment.crypto.header import MAGIC, Fixed, Header
 from muniment.crypto.keyring import Keyring
 from muniment.crypto.streams import DecryptingStream, EncryptingStream
+from muniment.crypto.veil import Veil
 from muniment.errors import DamagedError
 from muniment.objects import ByteStream, Wrapper
 
@@ -19,6 +20,7 @@ SUFFIX = ".enc"
 
 _BODY = b"muniment/v1/body"
 _VALUE = b"muniment/v1/value"
+_NAMES = b"muniment/v1/names"
 _BUFFER_BYTES = 256 * 2**10
 
 
@@ -146,6 +148,10 @@ class Vault:
         if plain is None:
             raise DamagedError("an encrypted value is damaged, or stands in the wrong place; restore it from a copy")
         return plain
+
+    def veil(self) -> Veil:
+        """Return what names things in this archive without telling what they are."""
+        return Veil(expand(self._dek, _NAMES))
 
     def __reduce__(self) -> Any:
         raise TypeError("an opened vault is never pickled; send its header")

@@ -7,7 +7,6 @@ and a checksum of 4, so that a key with a typing error is told from a wrong one.
 import base64
 import hashlib
 import os
-import stat
 from hmac import compare_digest
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from attrs import field, frozen
 from muniment.crypto.chunks import KEY_BYTES, expand
 from muniment.crypto.header import Slot
 from muniment.errors import ConfigError, FatalError
+from muniment.private_files import read_private_file
 
 PREFIX = "muniment-key-1:"
 _CHECK_LABEL = b"muniment/v1/key-file"
@@ -119,11 +119,10 @@ def read_key_file(path: Path) -> Key:
         ConfigError: it cannot be read, others can read it, it belongs to someone else, or holds no key.
     """
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
-            if problem := _problem(os.fstat(file.fileno()), path):
-                raise ConfigError(f"the key file `{path}` {problem}")
-            data = file.read(_MAX_FILE_BYTES)
+        data = _read(path)
     except OSError as error:
+        if error.errno is None:
+            raise ConfigError(f"the key file `{path}` {error}") from None
         raise ConfigError(f"the key file `{path}` cannot be read: {_reason(error)}") from error
     try:
         return Key.parse(data.decode("ascii", "replace"))
@@ -131,16 +130,12 @@ def read_key_file(path: Path) -> Key:
         raise ConfigError(f"the key file `{path}` holds no key: {error}") from None
 
 
-def _problem(found: os.stat_result, path: Path) -> str | None:
-    if stat.S_ISFIFO(found.st_mode):
-        return None  # a pipe of the shell, `<(...)`: nobody else has it
-    if not stat.S_ISREG(found.st_mode):
-        return "is no file"
-    if found.st_uid not in (0, os.geteuid()):
-        return f"belongs to another user; take it over: `chown {os.geteuid()} {path}`"
-    if found.st_mode & 0o077:
-        return f"is open to others than its owner; make it private: `chmod 600 {path}`"
-    return None
+def _read(path: Path) -> bytes:
+    if path.is_fifo():
+        # A pipe of the shell, `<(...)`: nobody else has it.
+        with path.open("rb") as pipe:
+            return pipe.read(_MAX_FILE_BYTES)
+    return read_private_file(path, _MAX_FILE_BYTES)
 
 
 def _check(key: bytes) -> bytes:

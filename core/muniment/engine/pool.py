@@ -10,8 +10,9 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context, parent_process
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -24,6 +25,7 @@ from muniment.engine.local import LocalWorkers
 from muniment.errors import FatalError, MunimentError
 from muniment.options import option
 from muniment.process import GC_THRESHOLDS, Job, Processed, Processor
+from muniment.tracebacks import describe_error, install_hooks
 
 # Spawned, not forked: a forked child would inherit SQLite handles and the progress bar's thread.
 _SPAWN = get_context("spawn")
@@ -89,7 +91,7 @@ class _PoolWorkers(Workers):
         self._own = Processor(job)
         self._asked = False
         self._processes = [
-            _SPAWN.Process(target=_read_and_work if n == 0 else _work, args=(job, self._channels), daemon=True)
+            _SPAWN.Process(target=_run, args=(_read_and_work if n == 0 else _work, job, self._channels), daemon=True)
             for n in range(processes)
         ]
         with _signals_held():
@@ -165,6 +167,16 @@ def _signals_held() -> Iterator[None]:
 # --- in the other processes -----------------------------------------------------------------
 
 
+def _run(work: Callable[[Job, _Channels], None], job: Job, channels: _Channels) -> None:
+    """Do ``work``; what ends it is shown without its text, which `multiprocessing` would print."""
+    install_hooks()
+    try:
+        work(job, channels)
+    except Exception as error:  # noqa: BLE001 - nobody above could do anything about it
+        sys.stderr.write(describe_error(error))
+        raise SystemExit(1) from None
+
+
 def _read_and_work(job: Job, channels: _Channels) -> None:
     processor = _open_worker(job)
     with job.source.open(job.routes[0].context) as reader:
@@ -188,7 +200,7 @@ def _read(order: _Order, reader: Reader, processor: Processor, channels: _Channe
             else:
                 channels.results.put((number, _process(processor, chunk)))
     except Exception as caught:  # noqa: BLE001 - it is raised again where the run is
-        error = caught if isinstance(caught, MunimentError) else FatalError(f"{type(caught).__name__}: {caught}")
+        error = caught if isinstance(caught, MunimentError) else FatalError(_named(caught))
     channels.results.put((number + 1, _End(error)))
 
 
@@ -202,7 +214,7 @@ def _work(job: Job, channels: _Channels) -> None:
         try:
             result: Any = _process(processor, chunk)
         except Exception as caught:  # noqa: BLE001 - it is raised again where the run is
-            result = _End(caught if isinstance(caught, MunimentError) else FatalError(type(caught).__name__))
+            result = _End(caught if isinstance(caught, MunimentError) else FatalError(_named(caught)))
         channels.results.put((chunk.sequence, result))
 
 
@@ -210,6 +222,12 @@ def _open_worker(job: Job) -> Processor:
     threading.Thread(target=_exit_with_driver, daemon=True).start()
     gc.set_threshold(*GC_THRESHOLDS)
     return Processor(job)
+
+
+def _named(error: Exception) -> str:
+    """Return what an error is; its text may quote a conversation."""
+    said = error.strerror if isinstance(error, OSError) else ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _exit_with_driver() -> None:

@@ -3,13 +3,13 @@
 from enum import Enum
 
 from muniment.sinks._object_payload import Entry
-from muniment.state import StoredRecord
+from muniment.state import PURGED, StoredRecord
 
 
 class Fate(Enum):
     """What the writer does with an entry.
 
-    ``KEEP`` is nothing: it is stored already, or what is stored holds more.  ``NEWER`` has all the
+    ``KEEP`` is nothing: it is stored already, what is stored holds more, or it was purged.  ``NEWER`` has all the
     messages that are stored and a later time; ``MIXED`` may lack something, so both must survive.
     With ``OTHER_PLAN`` what is stored was made under another plan and gives way; with
     ``OTHER_PLAN_LACKING`` it does too, but it holds messages that are nowhere else.
@@ -27,6 +27,8 @@ def decide(entry: Entry, stored: StoredRecord | None, plan_hash: str, on_plan_ch
     """Return the fate of ``entry`` beside ``stored``."""
     if stored is None:
         return Fate.NEW
+    if stored.source_hash == PURGED:
+        return Fate.KEEP
     other_plan = stored.plan_hash != plan_hash and on_plan_change != "keep"
     if stored.source_hash == entry.source_hash:
         return Fate.OTHER_PLAN if other_plan else Fate.KEEP
@@ -38,6 +40,16 @@ def decide(entry: Entry, stored: StoredRecord | None, plan_hash: str, on_plan_ch
     if other_plan:
         return Fate.OTHER_PLAN_LACKING if lacking else Fate.OTHER_PLAN
     return Fate.NEWER if newer and not lacking else Fate.MIXED
+
+
+def is_newer(stored: StoredRecord, entry: Entry) -> bool:
+    """Say whether ``stored`` is another version than ``entry``, as late or later, with all of its messages."""
+    if stored.source_hash in ("", entry.source_hash) or _is_after(entry.updated_at, stored.updated_at):
+        return False
+    messages = entry.message_set()
+    return messages <= stored.messages and (
+        messages != stored.messages or _is_after(stored.updated_at, entry.updated_at)
+    )
 
 
 def joined(

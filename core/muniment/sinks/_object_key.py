@@ -55,6 +55,8 @@ _MIRROR_VALUES: dict[str, _Value] = {
     "id": _Value(lambda r, _: names.digits(r.key), 12),
 }
 _LATER = {"part": 64, "table": 40}
+_TELLING = ("title", "account")
+_PSEUDONYM_BYTES = 32
 
 
 @frozen
@@ -73,22 +75,28 @@ class KeyTemplate:
         expanded = [self.text.replace("{table}", t) for t in tables] or [self.text]
         return tuple(dict.fromkeys(text.partition("{")[0] for text in expanded))
 
-    def fill(self, record: Record, format_name: str) -> str:
-        """Return the name of a record's object; ``{part}`` and ``{table}`` are left in it."""
+    def fill(self, record: Record, format_name: str, *, but: str = "") -> str:
+        """Return the name of a record's object; ``{part}``, ``{table}`` and ``but`` are left in it."""
 
         def value(found: "re.Match[str]") -> str:
+            if found[0] == but:
+                return but
             known = _VALUES.get(found[1]) or _MIRROR_VALUES.get(found[1])
             return known.of(record, format_name) if known else found[0]
 
         return _PLACEHOLDER.sub(value, self.text)
 
 
-def problems(text: str, *, mode: str, ending: str, tables: Sequence[str] = ()) -> Iterator[str]:
+def problems(
+    text: str, *, mode: str, ending: str, tables: Sequence[str] = (), encrypted: bool = False
+) -> Iterator[str]:
     """Yield what is wrong with a template, one sentence each.  ``ending`` is what names must end in."""
     known = {**{n: v.max_bytes for n, v in _VALUES.items()}}
     known |= {n: v.max_bytes for n, v in _MIRROR_VALUES.items()} if mode == "mirror" else {"part": _LATER["part"]}
     if tables:
         known["table"] = _LATER["table"]
+    if encrypted and "id" in known:
+        known["id"] = _PSEUDONYM_BYTES
     found = _PLACEHOLDER.findall(text)
     for name in dict.fromkeys(found):
         if name not in known:
@@ -97,6 +105,8 @@ def problems(text: str, *, mode: str, ending: str, tables: Sequence[str] = ()) -
             yield f"`key` has an unknown placeholder `{{{name}}}`; {hint}"
     if any(name not in known for name in found):
         return
+    if encrypted and (telling := next((n for n in found if n in _TELLING), None)):
+        yield f"`key` must not hold `{{{telling}}}` with `encryption`: names are not encrypted"
     if set(_PLACEHOLDER.sub("", text)) & {"{", "}"}:
         yield "`key` has a brace that belongs to no placeholder"
         return

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from muniment.model import Record
-from muniment.objects import SUFFIXES, ObjectStream
+from muniment.objects import ObjectStream, compressing
 from muniment.sinks._object_parts import begin_body
 from muniment.sinks._object_payload import Payload, encode
 from muniment.sinks._object_read import read_back
+from muniment.sinks.cover import Cover
 from muniment.state import State
 from muniment.storage import Storage
 from muniment.tables import TableFormat
@@ -25,7 +26,7 @@ NOTE = ".muniment/latest.json"
 _BATCH_RECORDS = 64
 
 
-def refresh(sink: "ObjectSink", storage: Storage, state: State, manifest: int) -> None:
+def refresh(sink: "ObjectSink", storage: Storage, state: State, manifest: int, cover: Cover) -> None:
     """Write the view anew from all versions, unless it is of this manifest already.
 
     Each of its objects is swapped in whole; the note comes last, so a killed refresh is repeated.
@@ -33,20 +34,21 @@ def refresh(sink: "ObjectSink", storage: Storage, state: State, manifest: int) -
     Raises:
         FatalError: a part is missing or damaged.
     """
-    if _noted(storage) == manifest:
+    if noted(storage) == manifest:
         return
     form = sink.make_format()
     layout = attrs.evolve(sink.layout, key="", mode="snapshot")
     if isinstance(form, TableFormat):
-        names = {table: f"latest/{table}{form.suffix}" for table in form.table_names}
+        names = {table: f"latest/{table}{form.suffix}{layout.ending}" for table in form.table_names}
         layout = attrs.evolve(layout, key="latest/")
     else:
-        names = {"": f"latest{form.suffix}{SUFFIXES[layout.compression]}"}
-    streams = {table: ObjectStream(storage.stage(name), sink.wrappers()) for table, name in names.items()}
+        names = {"": f"latest{form.suffix}{layout.ending}"}
+    wrappers = [compressing(layout.compression, threaded=not sink.layout.key), *cover.wrappers(form.media_type)]
+    streams = {table: ObjectStream(storage.stage(name), wrappers) for table, name in names.items()}
     try:
         body = begin_body(form, streams)
         count = 0
-        for records in _batches(read_back(sink, storage, state)):
+        for records in _batches(read_back(sink, storage, state, cover)):
             payload: Payload = encode(records, form, layout)
             body.add(payload.batch_of(payload.entries, form))
             count += len(records)
@@ -70,7 +72,8 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
         yield some
 
 
-def _noted(storage: Storage) -> int:
+def noted(storage: Storage) -> int:
+    """Return the number of the manifest that the view was made for; 0 where there is none."""
     try:
         with storage.open(NOTE) as stream:
             return int(json.loads(stream.read())["manifest"])

@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
+from typing import Any
+
+from attrs import define, field
 
 from muniment.errors import FatalError
 from muniment.manifest import Log, Manifest
@@ -80,6 +83,37 @@ def load_all(storage: Storage) -> Iterator[Manifest]:
     """Yield the manifests of a storage, in order."""
     for number in numbers(storage):
         yield load(storage, number)[0]
+
+
+@define(eq=False)
+class Standing:
+    """The objects of a storage that count: named by a manifest, and by none that came after removed.
+
+    Of a name that came again the last one counts.
+    """
+
+    storage: Storage
+    _last: dict[str, tuple[int, int]] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for manifest in load_all(self.storage):
+            for made in manifest.objects:
+                self._last[made["name"]] = manifest.made_by(made).number, manifest.number
+            for name in manifest.removed:
+                self._last.pop(name, None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._last
+
+    def objects(self) -> Iterator[tuple[Manifest, dict[str, Any]]]:
+        """Yield them with the manifest that names them, in the order in which their records were stored."""
+        manifest: Manifest | None = None
+        for place in sorted(set(self._last.values())):
+            if manifest is None or manifest.number != place[1]:
+                manifest = load(self.storage, place[1])[0]
+            for made in manifest.objects:
+                if self._last.get(made["name"]) == place and manifest.made_by(made).number == place[0]:
+                    yield manifest, made
 
 
 def log_of(storage: Storage, last: Manifest, data: bytes) -> Log:

@@ -11,6 +11,7 @@ from muniment.objects import ObjectStream, Part, Wrapper
 from muniment.options import option
 from muniment.sinks._object_payload import Entry, Payload
 from muniment.sinks._object_retry import retried_here
+from muniment.sinks.cover import Cover
 from muniment.storage import Staged, Storage
 from muniment.tables import TableFormat, TablePart
 
@@ -67,6 +68,7 @@ class Parts(ABC):
         name_of: Callable[[str, int, str], str],
         limits: PartLimits,
         max_open: int,
+        cover: Cover,
     ) -> None:
         self._storage = storage
         self._form = form
@@ -74,6 +76,7 @@ class Parts(ABC):
         self._name_of = name_of
         self._limits = limits
         self._max_open = max_open
+        self._cover = cover
         self._tables: Sequence[str] = ("",)
         self._groups: dict[str, Group] = {}
         self._open: list[Group] = []
@@ -185,7 +188,7 @@ class PieceParts(Parts):
     def add(self, payload: Payload, taken: Taken) -> None:
         for key, some in taken.items():
             group = self._group(key)
-            pieces, rows = [entry.piece for entry, _ in some], [row for _, row in some]
+            pieces, rows = [entry.body for entry, _ in some], [row for _, row in some]
             if group.part is not None or len(self._open) < self._max_open:
                 self._write(group, pieces, rows)
             else:

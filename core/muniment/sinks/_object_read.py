@@ -1,9 +1,9 @@
 """How does what was stored come back, each conversation once, merged from its versions?"""
 
 import hashlib
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
@@ -11,8 +11,8 @@ from muniment.components import Format
 from muniment.errors import FatalError, RecordError, TransientError
 from muniment.merge import merge_records
 from muniment.model import Origin, Record
-from muniment.objects import decompressing
 from muniment.sinks import _object_manifest as manifests
+from muniment.sinks.cover import Cover, read_opened
 from muniment.state import State
 from muniment.storage import Storage
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink
 
 
-def read_back(sink: "ObjectSink", storage: Storage, state: State, skip: Set[str] = frozenset()) -> Iterator[Record]:
+def read_back(
+    sink: "ObjectSink", storage: Storage, state: State, cover: Cover, skip: Set[str] = frozenset()
+) -> Iterator[Record]:
     """Yield every stored record, but those of objects in ``skip``.
 
     Memory holds 8 bytes of each key's hash, and those conversations of which some versions were
@@ -29,15 +31,16 @@ def read_back(sink: "ObjectSink", storage: Storage, state: State, skip: Set[str]
     Raises:
         NotImplementedError: the format cannot be read.
         FatalError: an object is missing or damaged.
+        WrongKeyError: no key opens an object.
     """
     if not sink.make_format().reads_back:
         raise NotImplementedError(f"format `{sink.layout.format}` cannot be read back")
     if sink.layout.mode == "mirror":
-        return _read_mirror(sink, storage, state, skip)
-    return _read_parts(sink, storage, skip)
+        return _read_mirror(sink, storage, state, cover, skip)
+    return _read_parts(sink, storage, cover, skip)
 
 
-def read_object(storage: Storage, form: Format, name: str) -> Iterator[Record]:
+def read_object(storage: Storage, form: Format, name: str, cover: Cover) -> Iterator[Record]:
     """Yield the records of one object.
 
     Raises:
@@ -45,7 +48,7 @@ def read_object(storage: Storage, form: Format, name: str) -> Iterator[Record]:
         TransientError: the storage cannot be reached.
     """
     try:
-        with storage.open(name) as raw, closing(decompressing(raw, name)) as stream:
+        with storage.open(name) as raw, closing(read_opened(cover, raw, name)) as stream:
             yield from form.decode(stream, Origin(name, name))
     except FileNotFoundError as error:
         raise FatalError(f"`{name}` is missing; restore it from a copy") from error
@@ -56,11 +59,14 @@ def read_object(storage: Storage, form: Format, name: str) -> Iterator[Record]:
         raise FatalError(f"`{name}` is damaged ({reason}); restore it from a copy") from error
 
 
-def merged_versions(records: Iterator[Record], versions: dict[int, int]) -> Iterator[Record]:
-    """Yield records; those whose key `digest` is in ``versions`` when as many as it says have come."""
+def merged_versions(records: Iterator[Record], versions: dict[int, int], cover: Cover) -> Iterator[Record]:
+    """Yield records; those whose key `digest` is in ``versions`` when as many as it says have come.
+
+    The key is what ``cover`` makes of it.
+    """
     waiting: dict[int, Record] = {}
     for record in records:
-        key = digest(record.key)
+        key = digest(cover.key(record.key)) if versions else 0
         count = versions.get(key, 1)
         if key in waiting:
             record = merge_records(waiting.pop(key), record)
@@ -78,7 +84,7 @@ def digest(key: str) -> int:
 
 @define
 class _Versions:
-    """Which versions of a key count: ``count`` of them, from the part number ``first`` on."""
+    """Which versions of a key count: ``count`` of them, from those of manifest ``first`` on."""
 
     first: int = 0
     count: int = 1
@@ -86,60 +92,57 @@ class _Versions:
 
 @define
 class _Index:
-    skip: Set[str]
     seen: set[int] = field(factory=set)
     several: dict[int, _Versions] = field(factory=dict)
 
 
-def _read_parts(sink: "ObjectSink", storage: Storage, skip: Set[str]) -> Iterator[Record]:
-    index = _index(storage, skip)
+def _read_parts(sink: "ObjectSink", storage: Storage, cover: Cover, skip: Set[str]) -> Iterator[Record]:
+    standing = manifests.Standing(storage)
+    index = _index(standing, skip)
     counts = {key: v.count for key, v in index.several.items() if v.count > 1}
 
     def records() -> Iterator[Record]:
-        for manifest in manifests.load_all(storage):
-            form = sink.make_format(manifest.format, manifest.format_options)
-            for made in manifest.objects:
-                if not made["records"] or made["name"] in index.skip:
-                    continue
-                for record in read_object(storage, form, made["name"]):
-                    versions = index.several.get(digest(record.key))
-                    if versions is None or manifest.number >= versions.first:
-                        yield record
-
-    return merged_versions(records(), counts)
-
-
-def _index(storage: Storage, skip: Set[str]) -> _Index:
-    index = _Index(skip)
-    removed: set[str] = set()
-    for manifest in manifests.load_all(storage):
-        removed.update(manifest.removed)
-        for made in manifest.objects:
-            if made["name"] in skip:
+        for manifest, made in standing.objects():
+            if not made["records"] or made["name"] in skip:
                 continue
-            for key, _, _, _, supersedes in made["records"]:
-                number = digest(key)
-                if number not in index.seen:
-                    index.seen.add(number)
-                elif supersedes:
-                    index.several[number] = _Versions(manifest.number)
-                elif number in index.several:
-                    index.several[number].count += 1
-                else:
-                    index.several[number] = _Versions(count=2)
-    # A part that a repair has replaced does not count; only a later manifest says so.
-    return index if removed <= skip else _index(storage, skip | removed)
+            by = manifest.made_by(made)
+            form = sink.make_format(by.format, by.format_options)
+            for record in read_object(storage, form, made["name"], cover):
+                versions = index.several.get(digest(cover.key(record.key))) if index.several else None
+                if versions is None or by.number >= versions.first:
+                    yield record
+
+    return merged_versions(records(), counts, cover)
 
 
-def _read_mirror(sink: "ObjectSink", storage: Storage, state: State, skip: Set[str]) -> Iterator[Record]:
+def _index(standing: manifests.Standing, skip: Set[str]) -> _Index:
+    index = _Index()
+    for manifest, made in standing.objects():
+        if made["name"] in skip:
+            continue
+        for key, _, _, _, supersedes in made["records"]:
+            number = digest(key)
+            if number not in index.seen:
+                index.seen.add(number)
+            elif supersedes:
+                index.several[number] = _Versions(manifest.made_by(made).number)
+            elif number in index.several:
+                index.several[number].count += 1
+            else:
+                index.several[number] = _Versions(count=2)
+    return index
+
+
+def _read_mirror(sink: "ObjectSink", storage: Storage, state: State, cover: Cover, skip: Set[str]) -> Iterator[Record]:
     current = (sink.layout.format, dict(sink.format_options))
-    others = {
-        made["name"]: (m.format, m.format_options) if (m.format, m.format_options) != current else None
-        for m in manifests.load_all(storage)
-        for made in m.objects
-    }
+    others: dict[str, tuple[str, Mapping[str, Any]] | None] = {}
+    for manifest in manifests.load_all(storage):
+        for made in manifest.objects:
+            by = manifest.made_by(made)
+            made_with = by.format, by.format_options
+            others[made["name"]] = made_with if made_with != current else None
     for stored in state.records():
         if stored.location and stored.location not in skip:
             yield from read_object(
-                storage, sink.make_format(*(others.get(stored.location) or current)), stored.location
+                storage, sink.make_format(*(others.get(stored.location) or current)), stored.location, cover
             )

@@ -14,18 +14,12 @@ def damages(storage: Storage) -> Iterator[Damage]:
 
     Every object is read once.  Of a name that was given again the last manifest counts.
     """
-    last: dict[str, int] = {}
-    for manifest in manifests.load_all(storage):
-        last.update((made["name"], manifest.number) for made in manifest.objects if made["records"])
-        for name in manifest.removed:
-            last.pop(name, None)
-    for manifest in manifests.load_all(storage):
-        for made in manifest.objects:
-            if last.get(made["name"]) == manifest.number and not _is_sound(storage, made):
-                yield Damage(made["name"], tuple(row[0] for row in made["records"]))
+    for _, made in manifests.Standing(storage).objects():
+        if made["records"] and not is_sound(storage, made):
+            yield Damage(made["name"], tuple(row[0] for row in made["records"]))
 
 
-def _is_sound(storage: Storage, made: dict[str, object]) -> bool:
+def is_sound(storage: Storage, made: dict[str, object]) -> bool:
     try:
         with storage.open(str(made["name"])) as stream:
             return digest_of(stream) == (made["size"], made["sha256"])

@@ -10,12 +10,14 @@ from weakref import WeakValueDictionary
 from muniment.components import Checkpoint, Context, Fence, Orphan, Prepared, Receipt, Target, Unit, Writer
 from muniment.errors import FatalError
 from muniment.model import Record, Rejected
-from muniment.objects import ObjectStream, Part
+from muniment.objects import ObjectStream, Part, compressing
 from muniment.sinks._object_assets import AssetCopies
 from muniment.sinks._object_parts import begin_body
 from muniment.sinks._object_payload import Entry, Payload
 from muniment.sinks._object_read import digest, merged_versions, read_object
 from muniment.sinks._object_target import lock
+from muniment.sinks._object_vault import begin_cover
+from muniment.sinks.cover import Cover
 from muniment.tables import TableFormat, TablePart
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class SnapshotTarget(Target):
 
     def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
         self.sink = sink
+        self.ctx = ctx
         self.name = sink.snapshot_name()
         self._form = sink.make_format()
         self._body: Part | TablePart | None = None
@@ -44,6 +47,7 @@ class SnapshotTarget(Target):
             if self._lock:
                 for orphan in list(self.orphans()):
                     self.storage.delete(orphan.where)
+            self._cover = begin_cover(sink, ctx, self.storage)
         except BaseException:
             self.close()
             raise
@@ -59,7 +63,8 @@ class SnapshotTarget(Target):
     def write(self, payload: Payload, ctx: Context) -> Receipt:
         """Add what is not there yet; a second version of a conversation is added beside the first."""
         if self._assets is None:
-            self._assets = AssetCopies(self.storage, self.sink.layout.assets, ctx.open_asset)
+            prefix = self.sink.layout.assets
+            self._assets = AssetCopies(self.storage, prefix, ctx.open_asset, self._cover, has_manifests=False)
         self._assets.open_asset = ctx.open_asset
         new: list[Entry] = []
         added: list[bytes] = []
@@ -111,9 +116,9 @@ class SnapshotTarget(Target):
             raise NotImplementedError(f"format `{self.sink.layout.format}` cannot be read back")
         if not self.storage.exists(self.name):
             return iter(())
-        versions = Counter(digest(r.key) for r in read_object(self.storage, self._form, self.name))
+        versions = Counter(digest(r.key) for r in read_object(self.storage, self._form, self.name, self._cover))
         several = {key: count for key, count in versions.items() if count > 1}
-        return merged_versions(read_object(self.storage, self._form, self.name), several)
+        return merged_versions(read_object(self.storage, self._form, self.name, self._cover), several, Cover())
 
     def close(self) -> None:
         try:
@@ -127,7 +132,8 @@ class SnapshotTarget(Target):
 
     def _begun(self) -> tuple[Part | TablePart, ObjectStream]:
         if self._body is None or self._stream is None:
-            self._stream = ObjectStream(self.storage.stage(self.name), self.sink.wrappers())
+            wrappers = [compressing(self.sink.layout.compression), *self._cover.wrappers(self._form.media_type)]
+            self._stream = ObjectStream(self.storage.stage(self.name), wrappers)
             table = self._form.table_names[0] if isinstance(self._form, TableFormat) else ""
             self._body = begin_body(self._form, {table: self._stream})
         return self._body, self._stream

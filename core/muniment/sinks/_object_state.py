@@ -9,6 +9,7 @@ from muniment.components import Counts
 from muniment.errors import FatalError
 from muniment.local_storage import make_folder
 from muniment.manifest import Log
+from muniment.retention import purged_keys
 from muniment.sinks import _object_manifest as manifests
 from muniment.state import State
 from muniment.storage import Storage
@@ -93,7 +94,10 @@ def add(state: State, manifest: manifests.Manifest, data: bytes) -> None:
     state.put_records(manifest.stored())
     if manifest.unit is not None:
         state.add_unit(manifest.unit)
-    else:
-        report = manifest.report
+    elif manifest.event:
+        state.drop_run(manifest.run)
+        if buried := set(purged_keys([manifest])):
+            state.bury(buried, manifest.run)
+    elif report := manifest.report:
         state.end_run(manifest.run, int(report["exit_code"]), Counts(**report["counts"]))
     state.set_last_manifest(manifest.number, data)

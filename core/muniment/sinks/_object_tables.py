@@ -9,6 +9,7 @@ from attrs import define, field
 from muniment.errors import FatalError
 from muniment.sinks._object_parts import Group, Parts, Taken
 from muniment.sinks._object_payload import Payload
+from muniment.sinks.cover import Cover
 from muniment.tables import TableFormat
 
 _SORTED_BYTES = 32 * 2**20
@@ -29,7 +30,7 @@ class TableParts(Parts):
         super().__init__(*given)
         self._tables = self._form.table_names
         self._mixed = _Mixed()
-        self._spool = _Spool()
+        self._spool = _Spool(self._cover)
 
     def add(self, payload: Payload, taken: Taken) -> None:
         groups = {key: self._group(key) for key in taken}
@@ -114,8 +115,9 @@ class _Mixed:
 class _Spool:
     """Batches in a temporary file that has no name."""
 
-    def __init__(self) -> None:
+    def __init__(self, cover: Cover) -> None:
         self._file: IO[bytes] | None = None
+        self._cover = cover
 
     def put(self, batch: Any) -> int:
         """Return the place to get the batch from."""
@@ -123,7 +125,12 @@ class _Spool:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="muniment-")  # noqa: SIM115 - closed with its unit
             place = self._file.seek(0, 2)
-            pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
+            if self._cover.hides:
+                data = self._cover.spooled(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))
+                self._file.write(len(data).to_bytes(8, "big"))
+                self._file.write(data)
+            else:
+                pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
         except OSError as error:
             raise FatalError(
                 f"`{tempfile.gettempdir()}` cannot hold what waits to be written: {error.strerror}; free some space"
@@ -134,6 +141,9 @@ class _Spool:
     def get(self, place: int) -> Any:
         assert self._file is not None
         self._file.seek(place)
+        if self._cover.hides:
+            size = int.from_bytes(self._file.read(8), "big")
+            return pickle.loads(self._cover.unspooled(self._file.read(size)))  # noqa: S301 - as below
         return pickle.load(self._file)  # noqa: S301 - what `put` has written, in a file without a name
 
     def clear(self) -> None:

@@ -13,16 +13,18 @@ from muniment.local_storage import make_folder
 from muniment.lock import TargetLock
 from muniment.manifest import Log, Manifest, now
 from muniment.model import JSON, Asset, Record
-from muniment.names import asset_name
 from muniment.objects import digest_of
 from muniment.proof import SignedHead, open_signer
 from muniment.retry import retry
 from muniment.sinks import _object_manifest as manifests
+from muniment.sinks._object_fate import is_newer
 from muniment.sinks._object_latest import refresh
-from muniment.sinks._object_payload import EARLIER
+from muniment.sinks._object_payload import EARLIER, bare_entry
 from muniment.sinks._object_read import read_back
 from muniment.sinks._object_repair import damages
 from muniment.sinks._object_state import add, open_state, storing
+from muniment.sinks._object_vault import begin_cover, vault_object
+from muniment.sinks.cover import Cover
 from muniment.state import State
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class ObjectTarget(Target):
         self._run = ""
         self._last_unit = 0
         self._tokens: set[str] = set()
+        self.cover = Cover()
         self._owed: dict[str, dict[str, Any]] = {}
         self._replaced: tuple[str, ...] = ()
         path = sink.lock_path(ctx)
@@ -56,6 +59,7 @@ class ObjectTarget(Target):
         self.storage = sink.storage()
         try:
             self._check_capabilities()
+            self.cover = begin_cover(sink, ctx, self.storage)
             self._state_path = sink.state_path(ctx)
             with storing(self._state_path):
                 self._state, self._log, self._rebuilt = open_state(self._state_path, self.storage)
@@ -103,24 +107,58 @@ class ObjectTarget(Target):
         self.storage.delete(orphan.where)
 
     def read_back(self) -> Iterator[Record]:
-        return read_back(self.sink, self.storage, self.state)
+        return read_back(self.sink, self.storage, self.state, self.cover)
 
     def survey(self, damaged: Callable[[Damage], None]) -> Iterator[Record]:
         found = list(damages(self.storage))
         for damage in found:
             damaged(damage)
-        yield from read_back(self.sink, self.storage, self.state, {d.where for d in found})
+        yield from read_back(self.sink, self.storage, self.state, self.cover, {d.where for d in found})
 
     def open_asset(self, asset: Asset) -> BinaryIO:
-        return self.storage.open(self.layout.assets + asset_name(asset.sha256 or "", asset.name, asset.mime_type))
+        return self.cover.opened(self.storage.open(self.layout.assets + self.cover.asset_name(asset)))
+
+    def holds_newer(self, record: Record) -> bool:
+        entry = self.cover.entries([bare_entry(record)])[0]
+        stored = self.state.find([entry.key]).get(entry.key)
+        return stored is not None and is_newer(stored, entry)
+
+    def noted(self, key: str) -> str:
+        return self.cover.key(key)
 
     def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
         with storing(self._state_path), self.state.transaction():
-            self.state.forget(missing, missing=True)
-            self.state.forget(short, missing=False)
+            self.state.forget(map(self.cover.key, missing), missing=True)
+            self.state.forget(map(self.cover.key, short), missing=False)
         if self.layout.mode == "append":
             # In a mirror the new object takes the name of the old one.
             self._replaced = tuple(d.where for d in replaced)
+
+    def append_event(
+        self, event: Mapping[str, JSON], made: Sequence[dict[str, Any]] = (), removed: Sequence[str] = ()
+    ) -> None:
+        """Commit what was done to the archive, with the objects that it made anew, and sign."""
+        if made:
+            with storing(self._state_path):
+                # Begun and never ended is how the next opening knows that there may be orphans.
+                self.state.begin_run(self.ctx.run, self.ctx.pipeline, self.ctx.path)
+        self._owed.update((o["token"], o) for o in made)
+        kept = ("name", "size", "sha256", "records", "of")
+        manifest = attrs.evolve(
+            self._manifest(
+                run=self.ctx.run,
+                event=event,
+                objects=tuple({k: o[k] for k in kept} for o in made),
+                removed=tuple(removed),
+            ),
+            plan_hash="",
+            mode="",
+            format="",
+            format_options={},
+        )
+        self._writing = None
+        retry(lambda: self._append(manifest, made))
+        retry(self._store_head)
 
     def note_report(self, report: Mapping[str, JSON]) -> None:
         self._report = report
@@ -132,7 +170,7 @@ class ObjectTarget(Target):
             retry(lambda: self._append(self._manifest(run=run, report=report)))
         retry(self._store_head)
         if self.sink.latest:
-            retry(lambda: refresh(self.sink, self.storage, self.state, self._log.number))
+            retry(lambda: refresh(self.sink, self.storage, self.state, self._log.number, self.cover))
         with storing(self._state_path), self.state.transaction():
             self.state.begin_run(run, self.ctx.pipeline, self.ctx.path)
             self.state.end_run(run, exit_code, counts)
@@ -185,6 +223,9 @@ class ObjectTarget(Target):
         self._head_is_due = True
         for name in manifest.removed:
             self.storage.delete(name)
+        if manifest.removed:
+            # What the state has seen is never looked at again.
+            self.storage.sync()
         with storing(self._state_path), self.state.transaction():
             add(self.state, manifest, data)
 
@@ -245,11 +286,19 @@ class ObjectTarget(Target):
         return self._manifest(
             run=prepared.unit.run,
             unit=prepared.unit,
-            objects=tuple({k: o[k] for k in kept} for o in objects if "token" in o),
+            objects=(
+                *({k: o[k] for k in kept} for o in objects if "token" in o),
+                *(copy for o in objects for copy in o.get("copies", ())),
+                *self._vault_object(),
+            ),
             assets=tuple(n for o in objects for n in o.get("assets", ())),
             removed=(*(n for o in objects for n in o.get("removed", ())), *self._replaced),
             missing_assets=tuple(n for o in objects for n in o.get("missing_assets", ())),
         )
+
+    def _vault_object(self) -> Sequence[dict[str, Any]]:
+        """Return what the first manifest says of the vault, which no archive can do without."""
+        return [vault_object(self.cover.vault)] if self.cover.hides and not self._log.number else []
 
     def _manifest(self, **what: Any) -> Manifest:
         manifest = Manifest(

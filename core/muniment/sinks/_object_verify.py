@@ -12,7 +12,8 @@ from attrs import define, field, frozen
 
 from muniment import names
 from muniment.components import Context, Format
-from muniment.crypto.envelope import SUFFIX
+from muniment.crypto import SUFFIX, Vault, open_keyring
+from muniment.crypto.folders import VAULT
 from muniment.errors import (
     DamagedError,
     FatalError,
@@ -24,12 +25,14 @@ from muniment.errors import (
 )
 from muniment.manifest import Log, Manifest
 from muniment.model import Origin
-from muniment.objects import decompressing, digest_of
+from muniment.objects import digest_of
 from muniment.proof import MAX_BYTES, SignedHead
 from muniment.sinks import _object_manifest as manifests
-from muniment.sinks._object_latest import NOTE
+from muniment.sinks import _object_vault as vaults
+from muniment.sinks._object_latest import NOTE, noted
+from muniment.sinks.cover import Cover, Encrypted, read_opened
 from muniment.storage import Storage
-from muniment.verification import Entries, Finding, Inspection, check_log
+from muniment.verification import Entries, Finding, Inspection, Purges, check_log
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink
@@ -50,7 +53,9 @@ def verify(sink: "ObjectSink", ctx: Context, inspection: Inspection) -> Iterator
             f"{ctx.path} is one file, written whole, without manifests; archive to a folder or an archive to verify it"
         )
     with sink.storage() as storage:
-        yield from _Check(sink, storage, inspection).findings()
+        check = _Check(sink, storage, inspection)
+        yield from check.open_vault(ctx)
+        yield from check.findings()
 
 
 @frozen
@@ -72,7 +77,26 @@ class _Check:
     assets: set[str] = field(factory=set)
     missing_assets: set[str] = field(factory=set)
     has_older: bool = False
+    cover: Cover | None = None
+    purges: Purges = field(factory=Purges)
     _by_digest: dict[str, list[tuple[str, int]]] | None = None
+
+    def open_vault(self, ctx: Context) -> Iterator[Finding]:
+        """Take the keys that there are; without any, encrypted objects are compared by their digests only.
+
+        Raises:
+            ConfigError: a key cannot be had.
+            WrongKeyError: no key opens the vault.
+        """
+        keyring, options = self.inspection.keyring, self.sink.encryption
+        if keyring is None and options is not None:
+            keyring = open_keyring(options, ctx)
+        header = vaults.read(self.storage) if keyring else b""
+        if keyring is not None and header:
+            try:
+                self.cover = Encrypted(keyring, Vault.open(header, keyring))
+            except DamagedError as error:
+                yield Finding("unreadable", VAULT, str(error))
 
     def findings(self) -> Iterator[Finding]:
         numbers = manifests.numbers(self.storage)
@@ -88,8 +112,13 @@ class _Check:
         chosen = set(self.inspection.choose(sorted(self.last)))
         for manifest in self._manifests(numbers):
             for made in manifest.objects:
-                if self.last.get(made["name"]) == manifest.number and made["name"] in chosen:
-                    yield from self._object(manifest, made)
+                self.purges.object(manifest.number, made)
+                if self.last.get(made["name"]) == manifest.number:
+                    yield from self._purged(made)
+                    if made["name"] in chosen:
+                        yield from self._object(manifest, made)
+        yield from self.purges.findings(manifests.name_of)
+        yield from self._old_view()
         for asset in self.inspection.choose(sorted(self.assets)):
             yield from self._asset(asset)
         for made in view:
@@ -127,23 +156,36 @@ class _Check:
 
     def _collect(self, manifest: Manifest) -> None:
         self.last.update((made["name"], manifest.number) for made in manifest.objects)
+        self.assets.update(manifest.assets)
         for name in manifest.removed:
             self.last.pop(name, None)
-        self.assets.update(manifest.assets)
+            self.assets.discard(name)
+        self.purges.hear(manifest)
         self.missing_assets.update(manifest.missing_assets)
         self.has_older = self.has_older or manifest.version == 1
 
     # --- objects ----------------------------------------------------------------------------
+
+    def _purged(self, made: dict[str, Any]) -> Iterator[Finding]:
+        """Name the records that an object holds though they were purged."""
+        for row in made["records"] if self.purges.keys else ():
+            if number := self.purges.keys.get(row[0]):
+                yield Finding("extra", made["name"], f"it holds `{row[0]}`, which manifest {number} purged")
 
     def _object(self, manifest: Manifest, made: dict[str, Any]) -> Iterator[Finding]:
         keys = tuple(row[0] for row in made["records"])
         named = _Named(manifest.number, made["size"], made["sha256"], keys)
         differing = list(self._differs(made["name"], named))
         yield from differing
-        if differing or not keys:
+        if differing:
             return
+        if not keys:
+            if made["name"].startswith(self.sink.layout.assets) and made["name"].endswith(SUFFIX):
+                yield from self._encrypted_asset(made["name"])
+            return
+        by = manifest.made_by(made)
         try:
-            form = self.sink.make_format(manifest.format, manifest.format_options)
+            form = self.sink.make_format(by.format, by.format_options)
         except (PluginError, TypeError, ValueError):
             self.inspection.undecoded += 1
             return
@@ -156,8 +198,9 @@ class _Check:
                 if stream is None:
                     self.inspection.undecoded += 1
                     return
+                key = self.cover.key if self.cover else str
                 for record in form.decode(stream, Origin(name, name)):
-                    found[record.key] += 1
+                    found[key(record.key)] += 1
                     if manifest.version == 1:
                         self._need(record.conversation.assets)
         except (TransientError, WrongKeyError):
@@ -175,17 +218,25 @@ class _Check:
     @contextlib.contextmanager
     def _opened(self, form: Format, name: str) -> Iterator[BinaryIO | None]:
         """Give the plain bytes of an object; None where it cannot be decoded here."""
-        keyring = self.inspection.keyring
-        if not form.reads_back or (name.endswith(SUFFIX) and keyring is None):
+        cover = self.cover if name.endswith(SUFFIX) else Cover()
+        if not form.reads_back or cover is None:
             yield None
             return
-        with contextlib.ExitStack() as stack:
-            stream = stack.enter_context(self.storage.open(name))
-            if name.endswith(SUFFIX) and keyring is not None:
-                from muniment.crypto import decrypting
+        with self.storage.open(name) as stream, contextlib.closing(read_opened(cover, stream, name)) as plain:
+            yield plain
 
-                stream = stack.enter_context(decrypting(stream, keyring))
-            yield stack.enter_context(contextlib.closing(decompressing(stream, name.removesuffix(SUFFIX))))
+    def _encrypted_asset(self, name: str) -> Iterator[Finding]:
+        if self.cover is None:
+            self.inspection.undecoded += 1
+            return
+        try:
+            with self.storage.open(name) as stream, self.cover.opened(stream) as plain:
+                _, sha256 = digest_of(plain)
+        except DamagedError:
+            yield Finding("unreadable", name, "its bytes are those that were stored, but it cannot be decrypted")
+            return
+        if not name.endswith(f"/{self.cover.digest(sha256)}{SUFFIX}"):
+            yield Finding("changed", name, "it is not the file that its name stands for")
 
     def _need(self, assets: Any) -> None:
         for asset in assets:
@@ -249,6 +300,13 @@ class _Check:
             return msgspec.convert(objects, list[dict[str, Any]])
         except (FileNotFoundError, ValueError, KeyError, TypeError, msgspec.ValidationError):
             return []
+
+    def _old_view(self) -> Iterator[Finding]:
+        """Name the view if it was made before something was purged."""
+        number = max(self.purges.keys.values(), default=0)
+        if number and 0 < noted(self.storage) < number:
+            reason = f"it was made before manifest {number} purged records, and shows them; run that purge again"
+            yield Finding("extra", NOTE, reason)
 
     def _extra(self, others: set[str]) -> Iterator[Finding]:
         for stored in self.storage.list():

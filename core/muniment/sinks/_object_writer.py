@@ -6,14 +6,16 @@ from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from attrs import frozen
 
 from muniment import names
 from muniment.canonical import to_json
 from muniment.components import Context, Prepared, Receipt, Unit, Writer
+from muniment.errors import WrongKeyError
 from muniment.merge import merge_records
 from muniment.model import Origin, Record, Rejected
-from muniment.objects import MEGABYTES, SUFFIXES, ObjectStream, compressed, decompressing, document
+from muniment.objects import MEGABYTES, ObjectStream, compressed, compressing, document
 from muniment.sinks import _object_manifest as manifests
 from muniment.sinks._object_assets import AssetCopies
 from muniment.sinks._object_fate import Fate, decide, joined
@@ -22,6 +24,8 @@ from muniment.sinks._object_parts import PartLimits, Parts, PieceParts
 from muniment.sinks._object_payload import EARLIER, Entry, Payload
 from muniment.sinks._object_retry import retried_here
 from muniment.sinks._object_tables import TableParts
+from muniment.sinks._object_vault import open_cover
+from muniment.sinks.cover import Cover, read_opened
 from muniment.state import State, StoredRecord
 from muniment.storage import Staged
 from muniment.tables import TableFormat
@@ -43,16 +47,23 @@ class ObjectWriter(Writer):
         self.ctx = ctx
         self.layout = sink.layout
         self.form = sink.make_format()
-        self.wrappers = sink.wrappers()
-        self.suffix = self.form.suffix + SUFFIXES[self.layout.compression]
+        self.suffix = self.form.suffix + self.layout.ending
         self.storage = sink.storage()
-        self._assets = AssetCopies(self.storage, self.layout.assets, ctx.open_asset)
-        path = sink.state_path(ctx)
-        self._state = State.open(path, read_only=True) if path.exists() else None
+        self._state: State | None = None
         self._unit: dict[str, StoredRecord] = {}
         self._number = ctx.first_unit
+        try:
+            self.cover = open_cover(sink, ctx, self.storage)
+            path = sink.state_path(ctx)
+            self._state = State.open(path, read_only=True) if path.exists() else None
+        except BaseException:
+            self.storage.close()
+            raise
+        self._assets = AssetCopies(self.storage, self.layout.assets, ctx.open_asset, self.cover)
 
     def write(self, payload: Payload) -> Receipt:
+        given = payload.entries
+        payload = attrs.evolve(payload, entries=self.cover.entries(given)) if self.cover.hides else payload
         known = self._state.find([e.key for e in payload.entries]) if self._state else {}
         known.update((e.key, self._unit[e.key]) for e in payload.entries if e.key in self._unit)
         # The assets come first: when they fail for the moment, a second attempt at the payload finds
@@ -66,7 +77,7 @@ class ObjectWriter(Writer):
             if fate is Fate.KEEP:
                 unchanged += 1
             elif id(entry) in refused:
-                rejected.append(Rejected(entry.origin, "write", refused[id(entry)], entry.key))
+                rejected.append(Rejected(entry.origin, "write", refused[id(entry)], given[entry.index].key))
             elif retried_here(partial(self._store, entry, before, fate)):
                 stored += 1
             else:
@@ -77,9 +88,12 @@ class ObjectWriter(Writer):
         ended = self._end()
         retried_here(self.storage.sync)
         objects = [{**made, "token": staged.token} if staged else made for staged, made in ended]
+        unit = self.cover.unit(unit)
         if self._assets:
             retried_here(self._assets.publish)
             retried_here(self.storage.sync)
+        if copies := self._assets.take_copies():
+            objects.append({"copies": list(copies)})
         if named := self._assets.take_named():
             objects.append({"assets": list(named)})
         if missing := self._assets.take_missing():
@@ -129,8 +143,13 @@ class AppendWriter(ObjectWriter):
         super().__init__(sink, ctx)
         self._taken: dict[str, list[tuple[Entry, list[Any]]]] = {}
         kind = TableParts if isinstance(self.form, TableFormat) else PieceParts
+        # Of many parts at once none gets a thread.
+        wrappers = [
+            compressing(self.layout.compression, threaded=not self.layout.key),
+            *self.cover.wrappers(self.form.media_type),
+        ]
         self._parts: Parts = kind(
-            self.storage, self.form, self.wrappers, self._name, sink.part or PartLimits(), self._max_open()
+            self.storage, self.form, wrappers, self._name, sink.part or PartLimits(), self._max_open(), self.cover
         )
 
     def write(self, payload: Payload) -> Receipt:
@@ -203,8 +222,9 @@ class MirrorWriter(ObjectWriter):
             if name != before.location:
                 self._removed[before.location] = None
         record = joined(entry, before, fate, self.ctx.plan_hash, name, self.ctx.run)
-        digest = entry.sha256 if piece is entry.piece else hashlib.sha256(piece).hexdigest()
-        self._stage(name, piece, digest, [row(record, supersedes=fate is Fate.OTHER_PLAN)])
+        data = self.cover.sealed(piece, self.form.media_type, entry.true_name)
+        digest = entry.sha256 if data is entry.piece else hashlib.sha256(data).hexdigest()
+        self._stage(name, data, digest, [row(record, supersedes=fate is Fate.OTHER_PLAN)])
         self._unit[entry.key] = record
         return True
 
@@ -243,10 +263,12 @@ class MirrorWriter(ObjectWriter):
         stored = self._read(before.location)
         if stored is None:
             return entry.piece
-        new = _decode_one(self.form, entry.piece, entry.origin, self.suffix)
+        new = _decode_one(self.form, entry.piece, entry.origin, self.suffix, Cover())
         try:
-            old = _decode_one(self.form, stored, entry.origin, before.location)
+            old = _decode_one(self.form, stored, entry.origin, before.location, self.cover)
             merged = merge_records(old, new)
+        except WrongKeyError:
+            raise
         except Exception:  # noqa: BLE001 - whatever a format makes of damaged bytes; they are kept
             self._keep_earlier(before)
             return entry.piece
@@ -293,9 +315,9 @@ class MirrorWriter(ObjectWriter):
         return self._earlier.get(names.stem(name), [])
 
 
-def _decode_one(form: Any, data: bytes, origin: Origin, name: str) -> Record:
+def _decode_one(form: Any, data: bytes, origin: Origin, name: str, cover: Cover) -> Record:
     """Return the one record of a document.  A format raises what it likes on damaged bytes."""
-    with decompressing(io.BytesIO(data), name) as stream:
+    with read_opened(cover, io.BytesIO(data), name) as stream:
         (record,) = form.decode(stream, origin)
     return record  # type: ignore[no-any-return]
 

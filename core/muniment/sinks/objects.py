@@ -5,27 +5,30 @@ parts, one per unit.  `mirror` keeps one object per conversation and replaces it
 one object whole and swaps it in at the end.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
 from attrs import frozen
 
 from muniment.components import Batch, Context, Format, Known, Sink, Target, UnitBounds, Writer
+from muniment.crypto import SUFFIX, Encryption
 from muniment.errors import ConfigError
-from muniment.objects import SUFFIXES, Compression, Wrapper, compressing, compression_of
+from muniment.objects import Compression, compression_of
 from muniment.options import option
 from muniment.proof import Proof
 from muniment.sinks._object_key import KeyTemplate, problems
 from muniment.sinks._object_parts import PartLimits
 from muniment.sinks._object_payload import Layout, Payload, encode
-from muniment.sinks.known import StateKnown
+from muniment.sinks.known import StateKnown, VeiledKnown
 from muniment.state import State
 from muniment.storage import Storage
 from muniment.tables import TableFormat
 
 if TYPE_CHECKING:
+    from muniment.crypto import NewHeader
+    from muniment.custody import Custody
     from muniment.verification import Finding, Inspection
 
 __all__ = ["Layout", "Mode", "ObjectSink", "PartLimits", "Payload"]
@@ -79,6 +82,12 @@ class ObjectSink(Sink):
         identity=False,
     )
 
+    encryption: Encryption | None = option(
+        "Who can read what is stored; without it, everyone who can read the place.",
+        default=None,
+        identity=False,
+        example={"key": "${secret:file:archive.key}"},
+    )
     proof: Proof | None = option(
         "Who signs the state of the archive: `key`.",
         default=None,
@@ -112,24 +121,23 @@ class ObjectSink(Sink):
         """The options with their defaults filled in."""
         name = self.format or "jsonl"
         mode = self.mode or self.default_mode(name)
-        compression = self.compression or compression_of(self.key or "")
-        return Layout(name, mode, compression, key="" if mode == "snapshot" else self.key_of(name))
+        key = "" if mode == "snapshot" else self.key_of(name)
+        return Layout(name, mode, self.compression_by(self.key or ""), key=key, encrypted=self.encryption is not None)
+
+    def compression_by(self, name: str) -> Compression:
+        """Return the compression: the option, or what the ending of ``name`` says."""
+        return self.compression or compression_of(name.removesuffix(SUFFIX))
 
     def key_of(self, format_name: str) -> str:
         """Return the template of names: the option, or what a format of tables says; empty without either."""
         form = self.format_class(format_name)
-        default = form.default_key + form.suffix if issubclass(form, TableFormat) else ""
-        return self.key or default
+        suffix = form.suffix + (SUFFIX if self.encryption else "")
+        return self.key or (form.default_key + suffix if issubclass(form, TableFormat) else "")
 
     def default_mode(self, format_name: str) -> str:
         """Return the mode without the option: what the format says, else ``append``."""
         mode: str = getattr(self.format_class(format_name), "default_mode", "append")
         return mode
-
-    def wrappers(self) -> list[Wrapper]:
-        """Return what is put round each part's stream, the innermost to the data first."""
-        # Of many parts at once none gets a thread.
-        return [compressing(self.layout.compression, threaded=not self.layout.key)]
 
     def part_prefixes(self) -> tuple[str, ...]:
         """Return what the names of parts begin with, one of these."""
@@ -152,6 +160,8 @@ class ObjectSink(Sink):
         except (TypeError, ValueError) as error:
             yield f"`format_options` do not fit format `{layout.format}`: {error}"
             return
+        if self.encryption is not None:
+            yield from self.encryption.check()
         yield from form.check()
         tables = form.table_names if isinstance(form, TableFormat) else ()
         if tables:
@@ -168,8 +178,8 @@ class ObjectSink(Sink):
         if self.part is not None and layout.mode == "mirror":
             yield "`part` does not go with `mode: mirror`, where each conversation is an object"
         if layout.key:
-            ending = form.suffix + SUFFIXES[layout.compression]
-            yield from problems(layout.key, mode=layout.mode, ending=ending, tables=tables)
+            ending = form.suffix + layout.ending
+            yield from problems(layout.key, mode=layout.mode, ending=ending, tables=tables, encrypted=layout.encrypted)
 
     def encode(self, batch: Batch) -> Payload:
         return encode(batch.records, self.make_format(), self.layout)
@@ -200,6 +210,11 @@ class ObjectSink(Sink):
 
         return verify(self, ctx, inspection)
 
+    def rewrap(self, ctx: Context, change: "Callable[[BinaryIO], NewHeader]") -> bool:
+        from muniment.sinks._object_rewrap import rewrap
+
+        return rewrap(self, ctx, change)
+
     def open_leftovers(self, ctx: Context) -> Target | None:
         from muniment.sinks._object_leftovers import ObjectLeftovers
 
@@ -208,6 +223,11 @@ class ObjectSink(Sink):
 
     def is_locked(self, ctx: Context) -> bool:
         return self.lock_path(ctx) is not None
+
+    def open_custody(self, ctx: Context) -> "Custody":
+        from muniment.sinks._object_purge import ObjectCustody
+
+        return ObjectCustody(self, ctx)
 
     def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
         from muniment.sinks._object_manifest import proof_files
@@ -220,7 +240,15 @@ class ObjectSink(Sink):
         if self.layout.mode == "snapshot":
             return None
         path = self.state_path(ctx)
-        return StateKnown(State.open(path, read_only=True)) if path.exists() else None
+        if not path.exists():
+            return None
+        if self.encryption is None:
+            return StateKnown(State.open(path, read_only=True))
+        from muniment.sinks._object_vault import open_cover
+
+        with self.storage() as storage:
+            cover = open_cover(self, ctx, storage)
+        return VeiledKnown(State.open(path, read_only=True), cover.key, cover.source_hash)
 
     # --- formats ----------------------------------------------------------------------------
 

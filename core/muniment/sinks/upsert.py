@@ -23,6 +23,7 @@ from muniment.components import (
 from muniment.errors import FatalError, MunimentError, RecordError, TransientError
 from muniment.model import JSON, Record, Rejected
 from muniment.retry import retry
+from muniment.versions import is_newer
 
 
 @frozen(kw_only=True)
@@ -97,6 +98,13 @@ class UpsertSink(Sink):
 
     def save_end(self, connection: Any, run: str, exit_code: int, counts: Counts) -> None:
         """Write how the run ended, inside the open transaction."""
+
+    def load_record(self, connection: Any, key: str) -> Record | None:
+        """Return the record that is stored under a key, if there is one.
+
+        Default: none, for databases that cannot tell.
+        """
+        return None
 
     def load_records(self, connection: Any) -> Iterator[Record]:
         """Yield every stored record; only where ``reads_back``."""
@@ -252,6 +260,10 @@ class UpsertTarget(Target):
 
     def quarantined(self) -> Iterator[Mapping[str, JSON]]:
         return self.sink.load_quarantine(self.connection)
+
+    def holds_newer(self, record: Record) -> bool:
+        stored = self.sink.load_record(self.connection, record.key)
+        return stored is not None and is_newer(stored, record)
 
     def read_back(self) -> Iterator[Record]:
         return self.sink.load_records(self.connection)

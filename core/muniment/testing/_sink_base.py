@@ -59,7 +59,7 @@ class SinkTests:
         from muniment.sinks.objects import ObjectSink
 
         if isinstance(sink, ObjectSink):
-            return _asset_of_objects(sink, asset)
+            return _asset_of_objects(sink, asset, self.context(sink, "reader"))
         with sink.open_target(self.context(sink, "reader")) as target:
             open_asset = getattr(target, "open_asset", None)
             if open_asset is None:
@@ -232,13 +232,13 @@ def opener(assets: Mapping[str, bytes]) -> Callable[[Asset], BinaryIO]:
     return reader.open_asset
 
 
-def _asset_of_objects(sink: Any, asset: Asset) -> bytes | None:
-    from muniment import names
+def _asset_of_objects(sink: Any, asset: Asset, ctx: Context) -> bytes | None:
+    from muniment.sinks._object_vault import open_cover
 
-    name = sink.layout.assets + names.asset_name(asset.sha256 or "", asset.name, asset.mime_type)
     with sink.storage() as storage:
         try:
-            with storage.open(name) as stream:
+            cover = open_cover(sink, ctx, storage)
+            with cover.opened(storage.open(sink.layout.assets + cover.asset_name(asset))) as stream:
                 return bytes(stream.read())
         except FileNotFoundError:
             return None

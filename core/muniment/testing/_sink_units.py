@@ -7,6 +7,7 @@ import pytest
 from muniment.components import Batch, Counts, Orphan, Sink, Target
 from muniment.errors import TargetBusyError, TransientError
 from muniment.model import Origin, Record, Rejected
+from muniment.state import quarantine_id
 from muniment.testing._sink_base import PARTITION, SinkTests, some_records
 from muniment.testing.runs import plan_of, run_plan
 
@@ -127,6 +128,18 @@ class UnitChecks(SinkTests):
         assert entries == [(PARTITION, "decode", "not JSON")], (
             f"`quarantined` must return the entry that the unit carried; it returned {entries}"
         )
+
+    def test_it_calls_an_entry_what_all_sinks_call_it(self, sink: Sink) -> None:
+        """The `id` of an entry is its `quarantine_id`: the content that is kept of it is found by that."""
+        self.require_memory()
+        ctx = self.context(sink)
+        bad = Rejected(Origin("list", PARTITION, 10, 20, "d" * 64), "decode", "not JSON", "test:bad")
+        with sink.open_target(ctx) as target:
+            target.commit([self.seal(sink, ctx, some_records(1), quarantined=(bad,))], self.fence(sink))
+        with sink.open_target(self.context(sink, "20260102T030405-00000002")) as target:
+            ids = [e.get("id") for e in target.quarantined()]
+        expected = quarantine_id(PARTITION, 10, 20, "decode")
+        assert ids == [expected], f"the entry's `id` must be `quarantine_id` of its place, {expected}; it is {ids}"
 
     def test_it_hears_how_a_run_ends(self, sink: Sink) -> None:
         """`end_run` is accepted, also of a run that committed nothing, and whatever its exit code."""

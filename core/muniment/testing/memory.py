@@ -13,6 +13,7 @@ from muniment.model import JSON, Record
 from muniment.options import option
 from muniment.sinks.batch import BatchSink
 from muniment.sinks.upsert import UpsertSink
+from muniment.state import quarantine_id
 
 
 def _nothing() -> None:
@@ -87,7 +88,12 @@ class MemoryUpsert(UpsertSink):
                     if entry["partition"] == unit.checkpoint.partition and entry["run"] != unit.run:
                         del connection.store.quarantine[id_]
             for r in unit.quarantined:
-                entry = {"partition": r.origin.partition, "start": r.origin.start, "stage": r.stage, "reason": r.reason}
+                o = r.origin
+                entry = {
+                    "id": quarantine_id(o.partition, o.start, o.end, r.stage), "label": o.label,
+                    "partition": o.partition, "start": o.start, "end": o.end, "digest": o.digest,
+                    "stage": r.stage, "reason": r.reason,
+                }  # fmt: skip
                 connection.store.quarantine[f"{r.origin.partition}/{r.origin.start}/{r.stage}"] = {
                     **entry, "record": r.key, "run": unit.run,
                 }  # fmt: skip
@@ -114,6 +120,9 @@ class MemoryUpsert(UpsertSink):
 
     def save_end(self, connection: _Transaction, run: str, exit_code: int, counts: Counts) -> None:
         connection.store.runs.append((run, exit_code, counts))
+
+    def load_record(self, connection: _Transaction, key: str) -> Record | None:
+        return connection.store.records.get(key)
 
     def load_records(self, connection: Any) -> Iterator[Record]:
         return iter(list(connection.store.records.values()))

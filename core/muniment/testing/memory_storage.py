@@ -9,7 +9,6 @@ from weakref import WeakValueDictionary
 from attrs import define, field, frozen
 
 from muniment.components import Context, Format
-from muniment.objects import SUFFIXES
 from muniment.options import option
 from muniment.sinks.objects import ObjectSink
 from muniment.storage import Capabilities, Staged, Storage, Stored, check_name
@@ -130,7 +129,7 @@ class MemoryObjects(ObjectSink):
         return self.state / "state.db"
 
     def snapshot_name(self) -> str:
-        return f"snapshot{self.make_format().suffix}{SUFFIXES[self.layout.compression]}"
+        return f"snapshot{self.make_format().suffix}{self.layout.ending}"
 
     def format_class(self, name: str) -> type[Format]:
         return self.formats[name] if name in self.formats else super().format_class(name)

@@ -6,7 +6,7 @@ from typing import BinaryIO, ClassVar
 from attrs import frozen
 
 from muniment import AssetLinks, Format, Origin, Record
-from muniment.canonical import record_to_json
+from muniment.canonical import record_in_pieces, record_to_json
 from muniment_plugins.formats.cut import cut_array
 
 
@@ -20,6 +20,9 @@ class JSONArray(Format):
 
     def encode(self, record: Record, links: AssetLinks) -> bytes:
         return record_to_json(record)
+
+    def encode_in_pieces(self, record: Record, links: AssetLinks) -> Iterator[bytes]:
+        yield from record_in_pieces(record)
 
     def header(self) -> bytes:
         return b"[\n"

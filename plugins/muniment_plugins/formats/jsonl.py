@@ -6,7 +6,7 @@ from typing import BinaryIO, ClassVar
 from attrs import frozen
 
 from muniment import AssetLinks, Format, Origin, Record
-from muniment.canonical import record_to_json
+from muniment.canonical import record_in_pieces, record_to_json
 from muniment_plugins.formats.cut import cut_lines
 
 
@@ -20,6 +20,10 @@ class JSONLines(Format):
 
     def encode(self, record: Record, links: AssetLinks) -> bytes:
         return record_to_json(record) + b"\n"
+
+    def encode_in_pieces(self, record: Record, links: AssetLinks) -> Iterator[bytes]:
+        yield from record_in_pieces(record)
+        yield b"\n"
 
     def decode(self, stream: BinaryIO, origin: Origin) -> Iterator[Record]:
         """Yield the records, line by line.

@@ -113,6 +113,9 @@ class MarkedStorage(Storage):
         self.background.settle()
         return self._listing(prefix)
 
+    def keeps_deleted(self) -> str:
+        return "" if self.capabilities.replaces else "object lock, or a right to delete that is missing"
+
     def exists(self, name: str) -> bool:
         self.background.settle(name)
         return self._call(lambda: self._api.find(self.full_name(check_name(name)))) is not None

@@ -6,8 +6,9 @@ from pathlib import Path
 from attrs import frozen
 
 from muniment import Context, option
+from muniment.crypto import SUFFIX
 from muniment.local_storage import LocalStorage
-from muniment.objects import SUFFIXES, Compression, compression_of
+from muniment.objects import SUFFIXES, Compression
 from muniment.sinks.objects import Layout, ObjectSink
 from muniment.storage import Storage
 
@@ -31,6 +32,8 @@ class Files(ObjectSink):
 
     def check(self) -> Iterable[str]:
         yield from super().check()
+        if self.layout.mode == "snapshot" and self.layout.encrypted != self.path.name.endswith(SUFFIX):
+            yield f"`path` must end in `{SUFFIX}` with `encryption`, and only then"
         said = _guess(self.path.name)[1]
         if self.layout.mode == "snapshot" and self.layout.compression != said:
             ending = SUFFIXES[self.layout.compression] or "none of `.gz`, `.zst` and `.xz`"
@@ -41,9 +44,10 @@ class Files(ObjectSink):
         guessed_format, guessed_compression = _guess(self.path.name)
         name = self.format or guessed_format or "jsonl"
         mode = self.mode or ("snapshot" if guessed_format else self.default_mode(name))
-        compression = self.compression or (compression_of(self.key) if self.key else guessed_compression)
+        compression = self.compression_by(self.key) if self.key else self.compression or guessed_compression
         assets = f"{self._stem}-assets/" if mode == "snapshot" else "assets/"
-        return Layout(name, mode, compression, assets, "" if mode == "snapshot" else self.key_of(name))
+        key = "" if mode == "snapshot" else self.key_of(name)
+        return Layout(name, mode, compression, assets, key, self.encryption is not None)
 
     def storage(self) -> Storage:
         path = self._absolute
@@ -67,7 +71,7 @@ class Files(ObjectSink):
 
     @property
     def _stem(self) -> str:
-        name = self._absolute.name
+        name = self._absolute.name.removesuffix(SUFFIX)
         for endings in (SUFFIXES.values(), _FORMATS):
             name = next((name.removesuffix(e) for e in endings if e and name.endswith(e)), name)
         return name or "chats"
@@ -75,7 +79,7 @@ class Files(ObjectSink):
 
 def _guess(name: str) -> tuple[str, Compression]:
     """Return the format (or nothing) and the compression that a file's name says."""
-    path = Path(name)
+    path = Path(name.removesuffix(SUFFIX))
     compression = _COMPRESSIONS.get(path.suffix, "none")
     ending = Path(path.stem).suffix if compression != "none" else path.suffix
     return _FORMATS.get(ending, ""), compression

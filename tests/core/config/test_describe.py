@@ -28,6 +28,7 @@ class TestDescribePlan:
                 "plugin": ours,
                 "protocol": "staged",
                 "guarantee": "effectively once",
+                "encrypted": False,
                 "on_plan_change": "keep",
                 "on_failure": "stop",
                 "plan_hash": plan.hash_of(plan.sinks[0]),

@@ -410,3 +410,41 @@ class TestLoad:
         file.write_text("\ufeff" + WHOLE, encoding="utf-8")
 
         assert load(file, registry).name == "chats"
+
+
+class TestQuarantine:
+    """`quarantine:` says whether the content of what cannot be archived is kept."""
+
+    PIPELINE = "version: 1\nsource: {type: export, path: a}\nsinks: [{type: store, password: '${secret:env:X}'}]\n"
+
+    def test_keeps_content_where_encryption_says_for_whom(self, plan_of: PlanOf) -> None:
+        """In the pipeline's own state, unless it is told otherwise."""
+        key = "encryption: {key: '${secret:file:q.key}'}"
+        plain = plan_of(self.PIPELINE + f"quarantine: {{{key}}}\n").keeping
+        moved = plan_of(self.PIPELINE + f"quarantine: {{{key}, path: kept/}}\n").keeping
+
+        assert plain is not None and moved is not None
+        assert plain.path.parts[-3:] == (".muniment", "pipe", "quarantine")
+        assert moved.path == plain.path.parents[2] / "kept"
+        assert plain.encryption.key is not None and plain.encryption.key.problem() is not None
+        assert str(plain.path.parents[2]) in (plain.encryption.key.problem() or "")
+
+    @pytest.mark.parametrize("quarantine", ["", "quarantine: {}\n"])
+    def test_keeps_nothing_without(self, plan_of: PlanOf, quarantine: str) -> None:
+        assert plan_of(self.PIPELINE + quarantine).keeping is None
+
+    def test_shows_the_place_of_every_mistake(self, plan_of: PlanOf) -> None:
+        text = self.PIPELINE + "quarantine:\n  encryption: {kee: x, key: literal}\n  pth: x\n"
+
+        assert problems_of(plan_of, text) == [
+            "5:16: unknown key `quarantine.encryption.kee`; did you mean `quarantine.encryption.key`?",
+            "5:29: key `quarantine.encryption.key` must name a secret: write `${secret:env:NAME}` or"
+            " `${secret:file:PATH}`, not the value itself",
+            "6:3: unknown key `quarantine.pth`; did you mean `quarantine.path`?",
+        ]
+
+    def test_a_folder_needs_encryption(self, plan_of: PlanOf) -> None:
+        """Nothing is ever kept plain."""
+        (problem,) = problems_of(plan_of, self.PIPELINE + "quarantine: {path: kept}\n")
+
+        assert problem.endswith("`path` is where encrypted content is kept; give `encryption`, or leave it out")

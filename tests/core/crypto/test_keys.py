@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -129,7 +130,7 @@ class TestKeyFile:
         os.write(writer, key.text().encode())
         os.close(writer)
 
-        assert read_key_file(f"/dev/fd/{reader}").id == key.id
+        assert read_key_file(Path(f"/dev/fd/{reader}")).id == key.id
         os.close(reader)
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from muniment import MunimentError, Prepared, Receipt, Rejected, Sink, Target, Writer, option
 from muniment.merge import merge_records
 from muniment.model import TextPart
+from muniment.state import quarantine_id
 from muniment.testing import SinkContract
 from muniment.testing.faults import Point
 
@@ -103,6 +104,9 @@ class Sound(Sink):
     def rejected(self, rejected):
         return rejected
 
+    def entry_id(self, id_):
+        return id_
+
 
 class SoundWriter(Writer):
     def __init__(self, sink, ctx):
@@ -161,7 +165,8 @@ class SoundTarget(Target):
     def quarantined(self):
         for partition, entries in self.place.quarantine.items():
             for _, e in entries:
-                yield {"partition": partition, "stage": e.stage, "reason": e.reason, "record": e.key}
+                id_ = self.sink.entry_id(quarantine_id(partition, e.origin.start, e.origin.end, e.stage))
+                yield {"id": id_, "partition": partition, "stage": e.stage, "reason": e.reason, "record": e.key}
 
 
 class Contract(SinkContract):
@@ -293,6 +298,11 @@ class ForgetsTheQuarantine(Sound):
         place.quarantine.clear()
 
 
+class NamesEntriesItsOwnWay(Sound):
+    def entry_id(self, id_):
+        return f"own-{id_}"
+
+
 class FoldsCase(Sound):
     def put(self, place, record):
         for i, old in enumerate(place.records):
@@ -358,6 +368,7 @@ class TestBroken:
             (IgnoresAbort, "test_an_aborted_unit_leaves_nothing", (False,), "after `abort`"),
             (CommitsOnceMore, "test_a_commit_twice_is_one_commit", (), "is stored twice"),
             (ForgetsTheQuarantine, "test_it_keeps_the_quarantine", (), "must return the entry that the unit carried"),
+            (NamesEntriesItsOwnWay, "test_it_calls_an_entry_what_all_sinks_call_it", (), "must be `quarantine_id` of"),
             (MiscountsRecords, "test_an_asset_that_is_not_what_it_says_rejects_its_record", ("other bytes",), ""),
             (FoldsCase, "test_ids_that_look_alike_stay_apart", (), ""),
             (FoldsCase, "test_it_gives_back_every_hard_record", (1, 10), "is not stored"),

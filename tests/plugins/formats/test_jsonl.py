@@ -52,6 +52,12 @@ def decode(data):
     return [replace(r, origin=ORIGIN) for r in JSONLines().decode(io.BytesIO(data), ORIGIN)]
 
 
+class TestPieces:
+    @given(records())
+    def test_they_are_the_line(self, record):
+        assert b"".join(JSONLines().encode_in_pieces(record, lambda _: "")) == encode(record)
+
+
 class TestJSONLines:
     @given(st.lists(records(), max_size=3))
     def test_round_trip(self, several):

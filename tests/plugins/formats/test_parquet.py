@@ -118,8 +118,10 @@ class TestRecords:
 
         assert json.loads(zstd.decompress(frame))["id"] == full.conversation.id
 
-    def test_a_stream_that_cannot_go_back_is_read(self, full):
-        """As one that comes over the net."""
+    @pytest.mark.parametrize("memory_bytes", [1, 1000, 8 << 20])
+    def test_a_stream_that_cannot_go_back_is_read(self, full, memory_bytes, monkeypatch):
+        """As one that comes over the net; a long one waits on the disk, as ciphertext."""
+        monkeypatch.setattr("muniment_plugins.formats.parquet.read._MEMORY_BYTES", memory_bytes)
 
         class OneWay(io.RawIOBase):
             def __init__(self, data):

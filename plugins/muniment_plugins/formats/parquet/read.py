@@ -1,15 +1,16 @@
 """How do the records of a file come back?"""
 
-import shutil
-import tempfile
+import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from muniment import Origin, Record, RecordError
 from muniment.canonical import record_from_json
-from muniment_plugins.formats.parquet.record import decompress
+from muniment.crypto.spool import SealedSpool
+from muniment.record_blob import decompress
 
-_SPOOL_BYTES = 8 * 2**20
+_MEMORY_BYTES = 8 * 2**20
+_PIECE_BYTES = 2**20
 _ROWS = 16
 
 
@@ -22,10 +23,28 @@ def records(stream: BinaryIO, origin: Origin) -> Iterator[Record]:
     if stream.seekable():
         yield from _records(stream, origin)
         return
-    with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as spool:
-        shutil.copyfileobj(stream, spool, 1 << 20)
-        spool.seek(0)
-        yield from _records(spool, origin)  # type: ignore[arg-type]
+    beginning = bytearray()
+    while len(beginning) < _MEMORY_BYTES and (piece := stream.read(_PIECE_BYTES)):
+        beginning += piece
+    if len(beginning) < _MEMORY_BYTES:
+        yield from _records(io.BytesIO(beginning), origin)
+        return
+    # What was decrypted on the way here is not to be readable on the disk.
+    with io.BufferedReader(SealedSpool(cast(BinaryIO, _Behind(bytes(beginning), stream)))) as spool:
+        del beginning
+        yield from _records(cast(BinaryIO, spool), origin)
+
+
+class _Behind:
+    """A stream behind what was read of it already."""
+
+    def __init__(self, beginning: bytes, stream: BinaryIO) -> None:
+        self._beginning = beginning
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        beginning, self._beginning = self._beginning, b""
+        return beginning or self._stream.read(size)
 
 
 def _records(stream: BinaryIO, origin: Origin) -> Iterator[Record]:

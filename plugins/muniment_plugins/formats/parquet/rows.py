@@ -19,7 +19,7 @@ from muniment import (
     visible_path,
 )
 from muniment.canonical import to_json, with_raw
-from muniment_plugins.formats.parquet.record import compress
+from muniment.record_blob import compress
 from muniment_plugins.formats.parquet.schema import schemas
 
 Columns = dict[str, Any]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 from attrs import frozen
 
 from muniment import Context, Secret, Target, option
-from muniment.objects import SUFFIXES
 from muniment.sinks.objects import ObjectSink
 from muniment_plugins.sinks._remote import lock_remote, remote_state_path, to_prefix
 from muniment_plugins.sinks._retention import Retention
@@ -136,7 +135,7 @@ class AzureBlob(ObjectSink):
         return remote_state_path(ctx, "azure", account, self.container, self.prefix)
 
     def snapshot_name(self) -> str:
-        return f"snapshot{self.make_format().suffix}{SUFFIXES[self.layout.compression]}"
+        return f"snapshot{self.make_format().suffix}{self.layout.ending}"
 
     def _blob_options(self) -> "BlobOptions":
         from muniment_plugins.sinks.azure_blob.client import BlobOptions

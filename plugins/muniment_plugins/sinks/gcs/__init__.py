@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 from attrs import frozen
 
 from muniment import Context, Target, option
-from muniment.objects import SUFFIXES
 from muniment.sinks.objects import ObjectSink
 from muniment_plugins.sinks._remote import lock_remote, remote_state_path, to_prefix
 from muniment_plugins.sinks._retention import Retention
@@ -148,7 +147,7 @@ class GCS(ObjectSink):
         return remote_state_path(ctx, "gcs", self.endpoint_url or "", self.bucket, self.prefix)
 
     def snapshot_name(self) -> str:
-        return f"snapshot{self.make_format().suffix}{SUFFIXES[self.layout.compression]}"
+        return f"snapshot{self.make_format().suffix}{self.layout.ending}"
 
     def _object_options(self) -> "ObjectOptions":
         from muniment_plugins.sinks.gcs.objects import ObjectOptions

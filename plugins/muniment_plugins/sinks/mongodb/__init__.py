@@ -1,5 +1,6 @@
 """Keep conversations in MongoDB, as documents that people can query."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
@@ -13,6 +14,8 @@ from muniment import (
     Context,
     Counts,
     Fence,
+    History,
+    InputError,
     Known,
     Orphan,
     Prepared,
@@ -27,9 +30,12 @@ from muniment import (
 from muniment.components import Damage, UnitBounds
 from muniment.model import JSON
 from muniment.options import option
+from muniment.proof import Proof, open_signer
 from muniment.retry import retry
+from muniment.sinks.database_manifests import Manifests
 
 if TYPE_CHECKING:
+    from muniment.verification import Finding, Inspection
     from muniment_plugins.sinks.mongodb.connection import Connection
     from muniment_plugins.sinks.mongodb.encode import Document
 
@@ -46,6 +52,7 @@ class MongoDB(UpsertSink):
     reads_back: ClassVar[bool] = True
     # A unit is one transaction, which the server keeps in its cache until it ends, and in our memory.
     unit: ClassVar[UnitBounds] = UnitBounds(max_records=2000, max_bytes=8 * 2**20)
+    refuses_late: ClassVar[bool] = True
 
     uri: str = option(
         "Where the servers are and who connects, without a password.",
@@ -85,6 +92,12 @@ class MongoDB(UpsertSink):
     )
     text_index: bool = option(
         "Also a text index over titles and messages (about as large as the text).", default=False, identity=False
+    )
+    proof: Proof | None = option(
+        "Who signs the state of the archive: `key`.",
+        default=None,
+        identity=False,
+        example={"key": "${secret:file:sign.key}"},
     )
     server_selection_timeout_seconds: float = option(
         "How long to wait for a server that can be written, also while a set elects one.", default=30.0, identity=False
@@ -132,6 +145,50 @@ class MongoDB(UpsertSink):
     def open_target(self, ctx: Context) -> Target:
         return _MongoTarget(self, ctx)
 
+    def verify(self, ctx: Context, inspection: "Inspection") -> "Iterator[Finding]":
+        from muniment_plugins.sinks.mongodb.verify import verify
+
+        with contextlib.closing(self._found(ctx)) as connection, connection.translated():
+            yield from verify(connection, inspection)
+
+    def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
+        from muniment.sinks.database_manifests import proof_files
+        from muniment_plugins.sinks.mongodb.manifests import ManifestCollections
+
+        with contextlib.closing(self._found(ctx)) as connection, connection.translated():
+            store = ManifestCollections(connection)
+            yield from proof_files(store.entries(), store.receipts())
+
+    def history(self, ctx: Context) -> History | None:
+        from muniment_plugins.sinks.mongodb.ledger import Ledger
+
+        try:
+            connection = self._found(ctx)
+        except InputError:
+            return None
+        with contextlib.closing(connection):
+            ledger = Ledger(connection)
+            checkpoints, entries = ledger.checkpoints().values(), ledger.quarantined()
+            return History(connection.place, tuple(ledger.runs()), tuple(checkpoints), tuple(entries))
+
+    def _found(self, ctx: Context) -> "Connection":
+        """Return a connection to an archive that is there already, for reading.
+
+        Raises:
+            InputError: there is none.
+        """
+        from muniment_plugins.sinks.mongodb.connection import check_meta
+
+        connection = retry(lambda: self.connect(ctx))
+        try:
+            with connection.translated():
+                if not check_meta(connection):
+                    raise InputError(f"there is no archive in `{connection.place}`; check `database` and the prefix")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def open_known(self, ctx: Context) -> Known | None:
         from muniment_plugins.sinks.mongodb.read import MongoKnown
 
@@ -152,7 +209,7 @@ class _MongoWriter(Writer):
         self._ctx = ctx
         self._connection = sink.connect(ctx)
         try:
-            self._archive = Archive(self._connection, ctx)
+            self._archive = Archive(self._connection, ctx, open_signer(sink.proof, ctx))
         except BaseException:
             self._connection.close()
             raise
@@ -178,7 +235,11 @@ class _MongoTarget(Target):
         from muniment_plugins.sinks.mongodb.connection import prepare
         from muniment_plugins.sinks.mongodb.lease import Lease
         from muniment_plugins.sinks.mongodb.ledger import Ledger
+        from muniment_plugins.sinks.mongodb.manifests import ManifestCollections, adopt
 
+        self._ctx = ctx
+        self._signer = open_signer(sink.proof, ctx)
+        self._report: Mapping[str, JSON] = {}
         self._connection = sink.connect(ctx)
         self._lease = Lease(self._connection, ctx.run)
         self._ledger = Ledger(self._connection)
@@ -187,21 +248,45 @@ class _MongoTarget(Target):
             prepare(self._connection, sink)
             discard_unfinished(self._connection)
             self._ledger.begin_run(ctx.run, ctx.pipeline, ctx.path)
+            with self._connection.translated():
+                self._manifests = Manifests(ManifestCollections(self._connection), ctx, self._signer)
+                self._manifests.last()
+                adopt(self._connection, ctx, self._signer)
         except BaseException:
             self.close()
             raise
 
     def committed(self) -> Mapping[str, Checkpoint]:
-        return self._ledger.checkpoints()
+        with self._connection.translated():
+            return self._manifests.confirmed(self._ledger.checkpoints())
 
     def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
         """Nothing is left to do: the writer's seal has committed."""
 
+    def note_report(self, report: Mapping[str, JSON]) -> None:
+        self._report = report
+
     def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
-        retry(lambda: self._ledger.end_run(run, exit_code, counts))
+        from muniment_plugins.sinks.mongodb.lease import Fence as Pass
+        from muniment_plugins.sinks.mongodb.manifests import ManifestCollections
+
+        def end(session: Any) -> None:
+            Pass(self._connection, run).check(0, session)
+            store = ManifestCollections(self._connection, session)
+            Manifests(store, self._ctx, self._signer, self._report).append_report(run, exit_code, counts)
+            self._ledger.end_run(run, exit_code, counts, session)
+
+        retry(lambda: self._connection.together(end))
 
     def quarantined(self) -> Iterator[Mapping[str, JSON]]:
         return self._ledger.quarantined()
+
+    def holds_newer(self, record: Record) -> bool:
+        from muniment.versions import is_newer
+        from muniment_plugins.sinks.mongodb.read import find_record
+
+        stored = retry(lambda: find_record(self._connection, record.key))
+        return stored is not None and is_newer(stored, record)
 
     def orphans(self) -> Iterator[Orphan]:
         from muniment_plugins.sinks.mongodb.blobs import unfinished

@@ -1,8 +1,9 @@
 """How do documents become part of an archive?  Collected for a unit, then written all at once.
 
 What a unit changes is kept in memory until it is sealed.  Where the server has transactions, the
-documents, the checkpoint and the quarantine entries are one.  Where it has none, each write can be
-repeated, the conversations come behind what belongs to them, and the checkpoint comes last.
+documents, their manifest, the checkpoint and the quarantine entries are one.  Where it has none, each
+write can be repeated: the manifest announces what comes, the conversations come behind what belongs to
+them, and the checkpoint comes last.
 """
 
 import contextlib
@@ -16,23 +17,24 @@ from msgspec.structs import replace
 
 from muniment import Asset, Context, FatalError, MunimentError, Receipt, Record, RecordError, Rejected, Unit
 from muniment.merge import merge_records
+from muniment.proof import SigningKey
+from muniment.record_blob import DamagedBlobError, record_from_blob
 from muniment.retry import retry
 from muniment_plugins.sinks.mongodb.blobs import Bucket
 from muniment_plugins.sinks.mongodb.changes import Change, Held, batches
 from muniment_plugins.sinks.mongodb.connection import Connection
 from muniment_plugins.sinks.mongodb.encode import (
     MAX_INLINE_BYTES,
-    DamagedRecordError,
     Document,
     encode,
     extended,
     id_of,
     record_fields,
-    record_from_blob,
     revision_of,
 )
 from muniment_plugins.sinks.mongodb.lease import Fence
 from muniment_plugins.sinks.mongodb.ledger import Ledger
+from muniment_plugins.sinks.mongodb.manifests import append_unit
 from muniment_plugins.sinks.mongodb.names import KNOWN_INDEX
 from muniment_plugins.sinks.mongodb.refusals import DocumentRefusedError, refused_documents, refuses_documents
 
@@ -42,9 +44,10 @@ _MAX_REFUSED = 50
 class Archive:
     """An open archive that documents are written to, unit by unit."""
 
-    def __init__(self, connection: Connection, ctx: Context) -> None:
+    def __init__(self, connection: Connection, ctx: Context, signer: SigningKey | None = None) -> None:
         self.connection = connection
         self._ctx = ctx
+        self._signer = signer
         self._ledger = Ledger(connection)
         self._fence = Fence(connection, ctx.run)
         self._assets = Bucket(connection, "assets")
@@ -130,6 +133,10 @@ class Archive:
             return
         self._fence.check(unit.number, session)
         changes = list(self._pending.values())
+        before = append_unit(self.connection, session, self._ctx, self._signer, unit, changes)
+        for change in changes:
+            # One that was lost may have left what belongs to it.
+            change.replaces = change.replaces or change.document.id in before
         self._put(self.connection.collection("versions"), self._version_documents(changes), session)
         self._put(self._further, ((c, d) for c in changes for d in c.document.further), session)
         self._put(self._conversations, ((c, self._stored(c)) for c in changes), session)
@@ -201,7 +208,7 @@ class Archive:
         """
         try:
             return record_from_blob(held.record, document.origin)
-        except DamagedRecordError:
+        except DamagedBlobError:
             if held.source_hash:
                 raise FatalError(
                     f"`{self.connection.place}`: what is stored as `{document.id!a}` is damaged; fill it from"
@@ -350,7 +357,10 @@ class Archive:
             counts = attrs.evolve(counts, stored=counts.stored - gone, quarantined=counts.quarantined + gone)
             # An entry stands under the partition that it was read from, whatever the source wrote into it.
             origins = [replace(o, partition=unit.checkpoint.partition) for o in change.origins]
-            rejected += [Rejected(o, "write", reason, change.document.key) for o in origins]
+            refused = [Rejected(o, "write", reason, change.document.key) for o in origins]
+            # Before the commit that passes them.
+            self._ctx.keep(refused)
+            rejected += refused
         for identity in {change.document.id for change in error.raced} - reasons.keys():
             counts = self._merge_again(identity, counts)
         return attrs.evolve(unit, counts=counts, quarantined=tuple(rejected))
@@ -359,6 +369,10 @@ class Archive:
         """Merge with what another attempt has stored since the look-up."""
         change = self._pending.pop(identity)
         held = self._held([change.document])
+        if not held:
+            # Only what belongs to it is there: the conversation itself was lost.
+            self._pending[identity] = attrs.evolve(change, replaces=True)
+            return counts
         changes: dict[str, Change] = {}
         if self._change(change.document, changes, held):
             changes[identity].origins = change.origins

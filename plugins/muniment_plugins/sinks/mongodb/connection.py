@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CONNECT_MILLISECONDS = 10_000
 # Inside a transaction a collection cannot be made by every server; the others are made with their indexes.
-_NEEDED_IN_TRANSACTIONS = ("checkpoints", "quarantine")
+_NEEDED_IN_TRANSACTIONS = ("checkpoints", "quarantine", "manifests")
 
 
 @frozen(eq=False)
@@ -35,6 +35,19 @@ class Connection:
 
     def translated(self) -> Any:
         return translated(self.place, self.database.name)
+
+    def together(self, work: Callable[[Any], None]) -> None:
+        """Do ``work`` in a transaction of its own, which it is given; where the server has none, without."""
+        from pymongo.read_concern import ReadConcern
+
+        with self.translated():
+            if not self.transactions:
+                work(None)
+                return
+            with self.client.start_session() as session:
+                session.with_transaction(
+                    work, read_concern=ReadConcern("snapshot"), write_concern=self.database.write_concern
+                )
 
     def close(self) -> None:
         self.client.close()
@@ -87,7 +100,7 @@ def prepare(connection: Connection, sink: "MongoDB") -> None:
         FatalError: the database holds something else, or lacks what must be there.
     """
     with connection.translated():
-        _check_meta(connection)
+        check_meta(connection)
         existing = {c["name"]: c for c in connection.database.list_collections()}
         wanted = list(connection.names.collections(connection.documents))
         for name in wanted:
@@ -121,10 +134,15 @@ def _lacking(connection: Connection, sink: "MongoDB", existing: dict[str, Any]) 
         yield from (i.command() for i in some if i.name not in held)
 
 
-def _check_meta(connection: Connection) -> None:
+def check_meta(connection: Connection) -> bool:
+    """Say whether there is an archive.
+
+    Raises:
+        FatalError: it is another one than the options say, or of a newer muniment.
+    """
     meta = connection.collection("meta").find_one({"_id": "archive"})
     if meta is None:
-        return
+        return False
     if meta["version"] > VERSION:
         raise FatalError(
             f"`{connection.place}` was written by a newer muniment (archive version {meta['version']}); update muniment"
@@ -134,6 +152,7 @@ def _check_meta(connection: Connection) -> None:
             f"`{connection.place}` holds an archive with `documents: {meta['documents']}`; say so, or choose another"
             " `collection_prefix`"
         )
+    return True
 
 
 def _check_collection(found: Any, name: str, place: str) -> None:

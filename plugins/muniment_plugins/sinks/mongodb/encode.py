@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 import struct
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,14 +11,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from muniment.canonical import record_from_json, to_json, with_raw
+from muniment.canonical import to_json
 from muniment.model import Asset, Origin, Record, visible_path
+from muniment.record_blob import blob_of
 from muniment_plugins.sinks.mongodb.keys import document_id, scrubbed, storable
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 # A document may have 16 MB: this much for the readable side, the rest for the record.
 MAX_BODY_BYTES = 11 * 2**20
@@ -27,10 +22,6 @@ MAX_INLINE_BYTES = 4 * 2**20
 _MESSAGES_BYTES = 8 * 2**20
 _FIELD_BYTES = 2**20
 _CUT_CHARACTERS = 2**16
-
-_COMPRESSION_LEVEL = 1
-# One for the process: making its tables anew for each conversation would cost a sixth of the compression.
-_compressor = zstd.ZstdCompressor(_COMPRESSION_LEVEL)
 
 _FREE = ("metadata", "usage", "feedback")
 _FREE_PART = ("metadata", "arguments", "response", "value")
@@ -41,7 +32,8 @@ class Document(Struct, frozen=True, gc=False):
     """One record as documents, each in BSON.
 
     ``body`` is the conversation without ``record`` and what only the run knows; ``further`` stand in
-    a collection of their own: messages, one by one or as many as fit.
+    a collection of their own: messages, one by one or as many as fit.  ``stored_hash`` is the SHA-256
+    of ``record``.
     """
 
     key: str
@@ -52,13 +44,14 @@ class Document(Struct, frozen=True, gc=False):
     further: tuple[bytes, ...]
     assets: tuple[Asset, ...]
     record: bytes
+    stored_hash: bytes
 
 
 def encode(record: Record, *, documents: str) -> Document:
     """Return the documents of a record; ``documents`` is ``conversation`` or ``message``."""
     conversation = record.conversation
     line = to_json(conversation)
-    blob = _compressor.compress(with_raw(line, record.raw), zstd.ZstdCompressor.FLUSH_FRAME)
+    blob = blob_of(line, record.raw)
     values = msgspec.to_builtins(conversation, builtin_types=(datetime,))
     messages = values.pop("messages", ())
     path = visible_path(conversation)
@@ -75,24 +68,9 @@ def encode(record: Record, *, documents: str) -> Document:
         if len(body) > MAX_BODY_BYTES:
             body, further = _split(head, identity, blob)
     return Document(
-        record.key, identity, record.origin, record.source_hash, body, further, conversation.assets, blob
+        record.key, identity, record.origin, record.source_hash, body, further, conversation.assets, blob,
+        hashlib.sha256(blob).digest(),
     )  # fmt: skip
-
-
-class DamagedRecordError(Exception):
-    """The bytes of a stored record are not what `encode` has made."""
-
-
-def record_from_blob(blob: bytes, origin: Origin) -> Record:
-    """Return the record that `encode` has compressed.
-
-    Raises:
-        DamagedRecordError: the bytes are not such a record.
-    """
-    try:
-        return record_from_json(zstd.decompress(blob), origin)
-    except (zstd.ZstdError, EOFError, msgspec.MsgspecError, ValueError) as error:
-        raise DamagedRecordError from error
 
 
 def to_bson(document: Mapping[str, Any]) -> bytes:

@@ -31,10 +31,17 @@ class Ledger:
         with self._connection.translated():
             self._runs.update_one({"_id": run}, {"$setOnInsert": scrubbed(first)}, upsert=True)
 
-    def end_run(self, run: str, exit_code: int, counts: Counts) -> None:
+    def end_run(self, run: str, exit_code: int, counts: Counts, session: Any = None) -> None:
         fields = {"finished_at": datetime.now(UTC), "exit_code": exit_code, **attrs.asdict(counts)}
         with self._connection.translated():
-            self._runs.update_one({"_id": run}, {"$set": fields})
+            self._runs.update_one({"_id": run}, {"$set": fields}, session=session)
+
+    def runs(self) -> list[dict[str, JSON]]:
+        """Return every run, oldest first, as a local ledger has them."""
+        with self._connection.translated():
+            found = list(self._runs.find().sort([("started_at", 1), ("_id", 1)]))
+        names = ("pipeline", "sink", "started_at", "finished_at", "exit_code", *attrs.asdict(Counts()))
+        return [{"run": f["_id"], **{n: _plain(f.get(n)) for n in names}} for f in found]
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         with self._connection.translated():
@@ -105,7 +112,7 @@ class Ledger:
             entries = self._connection.collection("quarantine").find({"status": "open"})
             for entry in entries.sort({"at": 1, "partition": 1, "start": 1}):
                 entry.pop("_id")
-                yield entry | {"at": entry["at"].isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+                yield entry | {"at": _plain(entry["at"])}
 
     @property
     def _runs(self) -> Any:
@@ -114,6 +121,13 @@ class Ledger:
     @property
     def _checkpoints(self) -> Any:
         return self._connection.collection("checkpoints")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value
 
 
 def _checkpoint(found: Mapping[str, Any]) -> Checkpoint:

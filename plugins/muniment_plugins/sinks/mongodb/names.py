@@ -5,10 +5,10 @@ from typing import Any
 
 from attrs import field, frozen
 
-VERSION = 1
+VERSION = 2
 ROLES = (
     "conversations", "messages", "further", "versions", "assets", "records", "uploads", "checkpoints", "runs",
-    "quarantine", "meta",
+    "quarantine", "manifests", "receipts", "meta",
 )  # fmt: skip
 BUCKETS = ("assets", "records")
 """Roles that are two collections each, in the layout of GridFS: ``<name>.files`` and ``<name>.chunks``."""
@@ -66,6 +66,7 @@ def indexes(names: Names, *, documents: str, text: bool) -> Iterator[Index]:
     yield Index(conversations, "muniment_created_at", (("created_at", 1),))
     yield Index(further, "muniment_conversation", (("conversation", 1), ("position", 1)))
     yield Index(names.of("versions"), "muniment_conversation", (("conversation", 1),))
+    yield Index(names.of("receipts"), "muniment_conversation", (("conversation", 1),))
     for bucket in BUCKETS:
         yield Index(f"{names.of(bucket)}.files", "filename_1_uploadDate_1", (("filename", 1), ("uploadDate", 1)))
         chunks = f"{names.of(bucket)}.chunks"

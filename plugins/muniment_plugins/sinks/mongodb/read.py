@@ -6,10 +6,10 @@ from typing import Any
 from muniment import InputError, Known, Record
 from muniment.components import Damage
 from muniment.model import Origin
+from muniment.record_blob import DamagedBlobError, record_from_blob
 from muniment.retry import retry
 from muniment_plugins.sinks.mongodb.blobs import Bucket
 from muniment_plugins.sinks.mongodb.connection import Connection
-from muniment_plugins.sinks.mongodb.encode import DamagedRecordError, record_from_blob
 from muniment_plugins.sinks.mongodb.keys import document_id, is_digest
 from muniment_plugins.sinks.mongodb.names import KNOWN_INDEX
 
@@ -29,11 +29,23 @@ def read_records(connection: Connection, damaged: Callable[[Damage], None]) -> I
         for found in page:
             number += 1
             try:
-                yield record_from_blob(_blob(found, records), Origin(connection.place, "", number, number))
-            except (DamagedRecordError, FileNotFoundError):
+                yield record_from_blob(blob_in(found, records), Origin(connection.place, "", number, number))
+            except (DamagedBlobError, FileNotFoundError):
                 key = _key(found) if is_digest(found["_id"]) else found["_id"]
                 damaged(Damage(f"{connection.names.of('conversations')}/{found['_id']}", (key,)))
         last = page[-1]["_id"]
+
+
+def find_record(connection: Connection, key: str) -> Record | None:
+    """Return the record that is stored under a key; none where that is damaged."""
+    with connection.translated():
+        fields = {"record": 1, "record_sha256": 1}
+        found = connection.collection("conversations").find_one({"_id": document_id(key)}, fields)
+        try:
+            blob = blob_in(found, Bucket(connection, "records")) if found else None
+            return None if blob is None else record_from_blob(blob, Origin(connection.place, ""))
+        except (DamagedBlobError, FileNotFoundError):
+            return None
 
 
 def refuse_damage(damage: Damage) -> None:
@@ -72,7 +84,13 @@ class MongoKnown(Known):
             return list(self._conversations.find({"_id": {"$in": ids}}, fields, hint=KNOWN_INDEX))
 
 
-def _blob(found: Mapping[str, Any], records: Bucket) -> bytes:
+def blob_in(found: Mapping[str, Any], records: Bucket) -> bytes:
+    """Return the bytes of the record that a document holds or names.
+
+    Raises:
+        FileNotFoundError: they are gone.
+        OSError: they are not whole.
+    """
     if "record" in found:
         return bytes(found["record"])
     with records.open(found.get("record_sha256", "")) as stream:

@@ -15,7 +15,6 @@ from attrs import frozen
 from muniment import Context, ObjectSink, Target, option
 from muniment.components import UnitBounds
 from muniment.errors import ConfigError, FatalError, TransientError
-from muniment.objects import SUFFIXES
 from muniment.secrets import Secret, reveal
 from muniment_plugins.sinks._remote import lock_remote, remote_state_path, to_prefix
 from muniment_plugins.sinks.s3.settings import ObjectLock, ObjectSettings
@@ -183,7 +182,7 @@ class S3(ObjectSink):
         return remote_state_path(ctx, "s3", self.endpoint_url or "", self.bucket, self.prefix)
 
     def snapshot_name(self) -> str:
-        return f"snapshot{self.make_format().suffix}{SUFFIXES[self.layout.compression]}"
+        return f"snapshot{self.make_format().suffix}{self.layout.ending}"
 
     def open_target(self, ctx: Context) -> Target:
         # Not `lock_path`: with a lock the base removes what dead runs left, and of the runs on other

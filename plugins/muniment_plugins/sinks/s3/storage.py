@@ -108,6 +108,9 @@ class S3Storage(Storage):
             self.background.settle(name)
             self.background.submit(name, lambda: self._delete(key))
 
+    def keeps_deleted(self) -> str:
+        return "object lock" if self.locked else ""
+
     def exists(self, name: str) -> bool:
         self.background.settle(name)
         return self.look_up(name) is not None

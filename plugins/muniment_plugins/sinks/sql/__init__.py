@@ -1,5 +1,6 @@
 """Keep conversations in PostgreSQL, MariaDB, MySQL or DuckDB, in tables that people can query."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
@@ -12,6 +13,8 @@ from muniment import (
     Checkpoint,
     Context,
     Counts,
+    History,
+    InputError,
     Known,
     PluginError,
     Receipt,
@@ -25,6 +28,7 @@ from muniment import (
 )
 from muniment.components import Damage, UnitBounds
 from muniment.model import JSON
+from muniment.proof import Proof, SigningKey, open_signer
 from muniment.sinks.upsert import UpsertTarget
 from muniment_plugins.sinks.sql.layout import (
     Layout,
@@ -36,6 +40,7 @@ from muniment_plugins.sinks.sql.layout import (
 )
 
 if TYPE_CHECKING:
+    from muniment.verification import Finding, Inspection
     from muniment_plugins.sinks.sql.archive import Archive
     from muniment_plugins.sinks.sql.rows import Rows
     from muniment_plugins.sinks.sql.session import Place
@@ -112,6 +117,12 @@ class SQL(UpsertSink):
     connect_timeout_seconds: float = option(
         "Longest wait for a connection.", default=10.0, identity=False, validator=_check_positive
     )
+    proof: Proof | None = option(
+        "Who signs the state of the archive: `key`.",
+        default=None,
+        identity=False,
+        example={"key": "${secret:file:sign.key}"},
+    )
     timeout_seconds: float = option(
         "Longest wait for an answer while rows are written; then the connection is made anew.",
         default=120.0,
@@ -150,19 +161,22 @@ class SQL(UpsertSink):
     # --- the connection ---------------------------------------------------------------------
 
     def connect(self, ctx: Context) -> "Archive":
-        return self._connect(ctx)
+        return self._connect(ctx, signer=open_signer(self.proof, ctx))
 
     def disconnect(self, connection: "Archive") -> None:
         connection.close()
 
     def prepare(self, connection: "Archive") -> None:
+        from muniment_plugins.sinks.sql.adopt import adopt
         from muniment_plugins.sinks.sql.setup import prepare
 
         self.lock(connection)
         prepare(connection.session, connection.layout, create=self.create, index=self._index)
         ctx = connection.context
         with connection.session.transaction():
+            connection.manifests.last()
             connection.ledger.begin_run(ctx.run, ctx.pipeline, ctx.path)
+            adopt(connection)
 
     def lock(self, connection: "Archive") -> None:
         """Take the target for this run.
@@ -190,13 +204,18 @@ class SQL(UpsertSink):
         return connection.ledger.holds_unit(unit)
 
     def load_checkpoints(self, connection: "Archive") -> Mapping[str, Checkpoint]:
-        return connection.ledger.checkpoints()
+        return connection.manifests.confirmed(connection.ledger.checkpoints())
 
     def load_quarantine(self, connection: "Archive") -> Iterator[Mapping[str, JSON]]:
         return connection.ledger.quarantined()
 
     def save_end(self, connection: "Archive", run: str, exit_code: int, counts: Counts) -> None:
-        connection.ledger.end_run(run, exit_code, counts)
+        connection.save_end(run, exit_code, counts)
+
+    def load_record(self, connection: "Archive", key: str) -> Record | None:
+        from muniment_plugins.sinks.sql.read import find_record
+
+        return find_record(connection, key)
 
     def load_records(self, connection: "Archive") -> Iterator[Record]:
         from muniment_plugins.sinks.sql.read import read_records, refuse_damage
@@ -219,11 +238,50 @@ class SQL(UpsertSink):
             return None
         return known
 
+    # --- without a run ----------------------------------------------------------------------
+
+    def verify(self, ctx: Context, inspection: "Inspection") -> "Iterator[Finding]":
+        from muniment_plugins.sinks.sql.verify import verify
+
+        with contextlib.closing(self._found(ctx)) as archive, archive.session.snapshot():
+            yield from verify(archive, inspection)
+
+    def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
+        from muniment.sinks.database_manifests import proof_files
+
+        with contextlib.closing(self._found(ctx)) as archive, archive.session.snapshot():
+            if archive.has_manifests():
+                yield from proof_files(archive.stored.entries(), archive.stored.receipts())
+
+    def history(self, ctx: Context) -> History | None:
+        try:
+            archive = self._found(ctx)
+        except InputError:
+            return None
+        with contextlib.closing(archive):
+            ledger = archive.ledger
+            return History(
+                archive.session.place.name,
+                tuple(ledger.runs()),
+                tuple(ledger.checkpoints().values()),
+                tuple(ledger.quarantined()),
+            )
+
+    def _found(self, ctx: Context) -> "Archive":
+        """Return an archive that is there already, for reading.
+
+        Raises:
+            InputError: there is none.
+        """
+        from muniment_plugins.sinks.sql.read import open_existing
+
+        return open_existing(self.url, lambda: self._connect(ctx, read_only=True))
+
     @property
     def _index(self) -> str:
         return self.index or ("none" if dialect_of(self.url) == "duckdb" else "words")
 
-    def _connect(self, ctx: Context, *, read_only: bool = False) -> "Archive":
+    def _connect(self, ctx: Context, *, read_only: bool = False, signer: SigningKey | None = None) -> "Archive":
         tables = self.layout()
         try:
             from muniment_plugins.sinks.sql.archive import Archive
@@ -235,7 +293,7 @@ class SQL(UpsertSink):
                 f"{ctx.path}: sink `sql` needs the module `{error.name}` for this `url`, which is not installed:"
                 f' pip install "muniment[{tables.dialect}]"'
             ) from error
-        return Archive(session, tables, ctx, create=self.create)
+        return Archive(session, tables, ctx, create=self.create, signer=signer)
 
     def _place(self, ctx: Context) -> "Place":
         from muniment_plugins.sinks.sql.session import Place
@@ -255,6 +313,12 @@ class _SQLTarget(UpsertTarget):
     """Holds the lock; makes at the end of a run the indexes that are missing, which is cheaper than on the way."""
 
     sink: SQL
+    _report: Mapping[str, JSON] | None = None
+
+    def note_report(self, report: Mapping[str, JSON]) -> None:
+        self._report = report
+        if self.connection is not None:
+            self.connection.manifests.report = report
 
     def survey(self, damaged: Callable[[Damage], None]) -> Iterator[Record]:
         from muniment_plugins.sinks.sql.read import read_records
@@ -262,8 +326,10 @@ class _SQLTarget(UpsertTarget):
         return read_records(self.connection, damaged)
 
     def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
+        from muniment_plugins.sinks.sql.forget import forget
+
         # What is missing may be there, but damaged.
-        self.connection.forget([*missing, *short, *(key for damage in replaced for key in damage.keys)])
+        forget(self.connection, [*missing, *short, *(key for damage in replaced for key in damage.keys)])
 
     def open_asset(self, asset: Asset) -> BinaryIO:
         from muniment_plugins.sinks.sql.read import open_asset
@@ -277,6 +343,7 @@ class _SQLTarget(UpsertTarget):
         except BaseException:
             archive.close()
             raise
+        archive.manifests.report = self._report or {}
         return archive
 
     def end_run(self, run: str, exit_code: int, counts: Counts) -> None:

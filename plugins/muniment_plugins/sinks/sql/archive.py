@@ -1,64 +1,44 @@
 """How are rows put into an archive?  One connection, whole batches, what is refused is found by halving."""
 
 import contextlib
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
-from attrs import frozen
 
-from muniment import Asset, Context, Receipt, RecordError, Rejected, TargetBusyError, Unit
+from muniment import Context, Counts, Receipt, RecordError, Rejected, TargetBusyError, Unit
 from muniment.merge import merge_records
+from muniment.proof import SigningKey
+from muniment.record_blob import DamagedBlobError, record_from_blob
+from muniment.sinks.database_manifests import Manifests, Stored, held_by
+from muniment_plugins.sinks.sql.assets import Assets
+from muniment_plugins.sinks.sql.changes import Change, Held, waves
 from muniment_plugins.sinks.sql.layout import KEPT, SHOWN, Layout, Shown
 from muniment_plugins.sinks.sql.ledger import Ledger, full_name, now
-from muniment_plugins.sinks.sql.rows import (
-    PIECE_BYTES,
-    Block,
-    DamagedBlobError,
-    Encoder,
-    Rows,
-    digest_of,
-    numbered,
-    pieces,
-    record_from_blob,
-)
+from muniment_plugins.sinks.sql.manifests import Manifests as ManifestTables
+from muniment_plugins.sinks.sql.rows import Block, Encoder, Rows, numbered, pieces
 from muniment_plugins.sinks.sql.session import Denied, RefusedError, Session
 from muniment_plugins.sinks.sql.setup import tables_of
 
 _KEYS_PER_QUERY = 500
 
 
-@frozen
-class _Stored:
-    """What the archive holds under a key."""
-
-    number: int
-    source_hash: str
-    plan_hash: str
-
-
-@frozen
-class _Change:
-    """A record to be written.  ``before`` is what stands in its place; ``keeps_version``: beside it as a version."""
-
-    rows: Rows
-    before: _Stored | None = None
-    keeps_version: bool = False
-    drops_versions: bool = False
-    is_merged: bool = False
-
-
 class Archive:
     """An archive that is open for writing."""
 
-    def __init__(self, session: Session, layout: Layout, ctx: Context, *, create: bool) -> None:
+    def __init__(
+        self, session: Session, layout: Layout, ctx: Context, *, create: bool, signer: SigningKey | None = None
+    ) -> None:
         self.session = session
         self.layout = layout
         self.context = ctx
         self.tables = tables_of(session, layout)
         self.ledger = Ledger(session, self.tables)
+        self.stored = ManifestTables(session, self.tables)
+        self.manifests = Manifests(self.stored, ctx, signer)
+        self._assets = Assets(session, self.tables, self.load, ctx.open_asset)
+        self._receipts: list[Stored] = []
         self._create = create
         self._encoder = Encoder(layout)
         self._next: int | None = None
@@ -69,41 +49,54 @@ class Archive:
 
     def begin(self) -> None:
         self._next = None
+        self._receipts = []
         self.session.begin()
 
     def commit(self) -> None:
-        with self._explained():
+        with self.explained():
             self.session.commit()
 
     def rollback(self) -> None:
         self.session.rollback()
 
     def save_unit(self, unit: Unit) -> None:
-        """Note a unit in the open transaction.
+        """Note a unit in the open transaction: its manifest, its checkpoint, its quarantine entries.
 
         Raises:
             TargetBusyError: another run has taken over since; nothing of this unit may be stored.
         """
-        with self._explained():
+        with self.explained():
             holder = self.ledger.holder()
             if holder != self.context.run:
                 raise TargetBusyError(
                     f"{self.context.path}: run `{holder}` has taken over `{self.session.place.name}` while the"
                     " connection was lost; what was committed stands"
                 )
-            self.ledger.add_unit(unit)
+            if not self.ledger.holds_unit(unit):
+                self.manifests.append_unit(unit, self._receipts)
+                self.ledger.add_unit(unit)
+
+    def save_end(self, run: str, exit_code: int, counts: Counts) -> None:
+        """Note in the open transaction how a run ended."""
+        with self.explained():
+            self.manifests.append_report(run, exit_code, counts)
+            self.ledger.end_run(run, exit_code, counts)
 
     def write(self, batch: Sequence[Rows]) -> Receipt:
         """Store a batch inside the open transaction; what is stored already is merged or left alone."""
         rejected: list[Rejected] = []
         stored = unchanged = 0
-        with self._explained():
-            for wave in _waves(batch):
+        with self.explained():
+            for wave in waves(batch):
                 changes, same = self._changes(wave)
                 unchanged += same
-                changes = self._with_assets(changes, rejected)
+                changes = self._assets.store(changes, rejected)
                 stored += self._apply(changes, rejected)
         return Receipt(stored, unchanged, tuple(rejected))
+
+    def has_manifests(self) -> bool:
+        """Say whether the tables of manifests are there: an older version made none."""
+        return self.layout.names["manifests"] in self.session.tables(self.layout.schema)
 
     def name(self, table: str) -> str:
         """Return a table's full name, quoted."""
@@ -114,15 +107,15 @@ class Archive:
 
     # --- what changes -----------------------------------------------------------------------
 
-    def _changes(self, wave: Sequence[Rows]) -> tuple[list[_Change], int]:
+    def _changes(self, wave: Sequence[Rows]) -> tuple[list[Change], int]:
         """Return what is to be written, and how many records are stored already."""
         existing = self.existing([r.digest for r in wave])
-        changes: list[_Change] = []
-        older: list[tuple[Rows, _Stored]] = []
+        changes: list[Change] = []
+        older: list[tuple[Rows, Held]] = []
         for rows in wave:
             found = existing.get(rows.digest)
             if found is None:
-                changes.append(_Change(rows))
+                changes.append(Change(rows))
             elif not self._is_stored(found, rows):
                 older.append((rows, found))
         unchanged = len(wave) - len(changes) - len(older)
@@ -134,16 +127,16 @@ class Archive:
                 changes.append(change)
         return changes, unchanged
 
-    def _is_stored(self, found: _Stored, rows: Rows) -> bool:
+    def _is_stored(self, found: Held, rows: Rows) -> bool:
         same_plan = found.plan_hash == self.context.plan_hash or self.context.on_plan_change == "keep"
         return found.source_hash == rows.source_hash and same_plan
 
-    def _merged(self, rows: Rows, found: _Stored) -> _Change | None:
+    def _merged(self, rows: Rows, found: Held) -> Change | None:
         policy = self.context.on_plan_change
         other_plan = found.plan_hash != self.context.plan_hash
         if found.source_hash == rows.source_hash or (other_plan and policy == "rewrite"):
             # The plan is another one: what it makes stands in place of the old, not beside it.
-            return _Change(rows, found, policy == "new_version", policy == "rewrite")
+            return Change(rows, found, policy == "new_version", policy == "rewrite")
         try:
             old = record_from_blob(self.blob(found.number), rows.origin)
         except DamagedBlobError:
@@ -152,21 +145,21 @@ class Archive:
                     f"a record in `{self.session.place.name}` is damaged (number {found.number}); fill it from another"
                     " copy with `muniment repair`"
                 ) from None
-            return _Change(rows, found)
+            return Change(rows, found)
         merged = merge_records(old, record_from_blob(rows.record, rows.origin))
         if merged.source_hash == old.source_hash and found.source_hash:
             return None
-        return _Change(self._encoder.encode(merged), found, keeps_version=bool(found.source_hash), is_merged=True)
+        return Change(self._encoder.encode(merged), found, keeps_version=bool(found.source_hash), is_merged=True)
 
-    def existing(self, digests: Sequence[bytes]) -> dict[bytes, _Stored]:
+    def existing(self, digests: Sequence[bytes]) -> dict[bytes, Held]:
         """Return what the archive holds under keys."""
         c = self.tables["records"].c
-        found: dict[bytes, _Stored] = {}
+        found: dict[bytes, Held] = {}
         for some in _slices(digests):
             rows = self.session.execute(
                 sa.select(c.key_digest, c.no, c.source_hash, c.plan_hash).where(c.key_digest.in_(some))
             )
-            found.update((bytes(r[0]), _Stored(*r[1:])) for r in rows)
+            found.update((bytes(r[0]), Held(*r[1:])) for r in rows)
         return found
 
     def blob(self, number: int) -> bytes:
@@ -179,23 +172,28 @@ class Archive:
             blob += [bytes(r[0]) for r in self.session.execute(statement)]
         return b"".join(blob)
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """Have these records written again by the next write, though they are stored."""
-        records = self.tables["records"]
-        with self._explained(), self.session.transaction():
-            for some in _slices([digest_of(k) for k in keys]):
-                statement = sa.update(records).where(records.c.key_digest.in_(some)).values(source_hash="")
-                self.session.execute(statement)
+    def numbers(self, after: int | None, limit: int) -> list[int]:
+        """Return the numbers of the next records, in order."""
+        no = self.tables["records"].c.no
+        statement = sa.select(no) if after is None else sa.select(no).where(no > after)
+        return [int(r[0]) for r in self.session.execute(statement.order_by(no).limit(limit))]
+
+    def version_blob(self, number: int, version: int) -> bytes:
+        """Return the zstd blob of an earlier state."""
+        c = self.tables["versions"].c
+        statement = sa.select(c.data).where(c.no == number, c.version == version).order_by(c.position)
+        return b"".join(bytes(r[0]) for r in self.session.execute(statement))
 
     # --- rows -------------------------------------------------------------------------------
 
-    def _apply(self, changes: Sequence[_Change], rejected: list[Rejected]) -> int:
+    def _apply(self, changes: Sequence[Change], rejected: list[Rejected]) -> int:
         """Write changes; return how many.  One that is refused is rejected, the others are written."""
         if not changes:
             return 0
         try:
             with self.session.savepoint():
-                self._write(changes)
+                numbers = self._write(changes)
+            self._note(changes, numbers)
             return len(changes)
         except RefusedError as error:
             self._next = None
@@ -209,14 +207,14 @@ class Archive:
         half = len(changes) // 2
         return self._apply(changes[:half], rejected) + self._apply(changes[half:], rejected)
 
-    def _check_alone(self, change: _Change, error: RefusedError) -> None:
+    def _check_alone(self, change: Change, error: RefusedError) -> None:
         """Have the unit made again if another writer of this run was here first."""
         if error.is_duplicate and change.before is None:
             is_there = bool(self.existing([change.rows.digest]))
             if is_there or not any(s.mapped for s in self.layout.shown.values()):
                 raise self.session.place.transient("another writer stored the same conversation at the same time")
 
-    def _refuse_without_savepoint(self, changes: Sequence[_Change], error: RefusedError) -> NoReturn:
+    def _refuse_without_savepoint(self, changes: Sequence[Change], error: RefusedError) -> NoReturn:
         """Find the record at fault, each in a transaction of its own; the unit is then made again without it."""
         self.session.rollback()
         for change in changes:
@@ -230,7 +228,8 @@ class Archive:
                 self.session.rollback()
         raise self.session.place.fatal(f"a batch was refused, but none of its records alone ({error})") from error
 
-    def _write(self, changes: Sequence[_Change]) -> None:
+    def _write(self, changes: Sequence[Change]) -> list[int]:
+        """Write changes; return the numbers of their records."""
         # Before anything is taken away: its numbers are used again.
         self._next = self._next or self._first_free()
         replaced = [c for c in changes if c.before is not None]
@@ -252,8 +251,22 @@ class Archive:
             more += [(number, i, piece) for i, piece in enumerate(rest, 1)]
         self.load("records", records)
         self.load("record_chunks", more)
+        return numbers
 
-    def _write_shown(self, shown: Shown, changes: Sequence[_Change], numbers: Sequence[int]) -> None:
+    def _note(self, changes: Sequence[Change], numbers: Sequence[int]) -> None:
+        """Keep for the unit's manifest what was stored, and what is held no longer."""
+        losing = {n for c, n in zip(changes, numbers, strict=True) if c.before is not None and not c.keeps_version}
+        held: dict[int, list[Stored]] = {}
+        if losing:
+            before = [r for r in self._receipts if r.identity in losing]
+            held = held_by([*self.stored.receipts_of(losing), *before])
+        for change, number in zip(changes, numbers, strict=True):
+            states = held.get(number, [])
+            gone = states if change.drops_versions else states[-1:]
+            self._receipts += [Stored(number, r.key, r.stored_hash, gone=True) for r in gone]
+            self._receipts.append(Stored(number, change.rows.stored_key, change.rows.stored_hash))
+
+    def _write_shown(self, shown: Shown, changes: Sequence[Change], numbers: Sequence[int]) -> None:
         name = shown.table.name
         blocks: list[Block] = []
         for change, number in zip(changes, numbers, strict=True):
@@ -267,20 +280,20 @@ class Archive:
         else:
             self.session.load(self.name(name), shown, blocks)
 
-    def _remove(self, changes: Sequence[_Change]) -> None:
+    def _remove(self, changes: Sequence[Change]) -> None:
         """Take away what changed records had, but for mapped rows, which `_write_shown` replaces."""
         numbers = [c.before.number for c in changes if c.before is not None]
         kept = [c.before.number for c in changes if c.before is not None and c.keeps_version]
         dropped = [c.before.number for c in changes if c.before is not None and c.drops_versions]
         if dropped:
-            self._delete("versions", "no", dropped)
+            self.delete("versions", "no", dropped)
         if kept:
             self._keep_versions(kept)
         for name, shown in self.layout.shown.items():
             if not shown.mapped:
-                self._delete(name, SHOWN[name].columns[0].name, numbers)
+                self.delete(name, SHOWN[name].columns[0].name, numbers)
         for name in ("record_chunks", "records"):
-            self._delete(name, "no", numbers)
+            self.delete(name, "no", numbers)
         for shown in self.layout.shown.values():
             if shown.mapped:
                 self._trim(shown, changes)
@@ -308,7 +321,7 @@ class Archive:
             )  # fmt: skip
             self.session.execute(sa.insert(versions).from_select(names, rest))
 
-    def _trim(self, shown: Shown, changes: Sequence[_Change]) -> None:
+    def _trim(self, shown: Shown, changes: Sequence[Change]) -> None:
         """Remove mapped rows that a changed record has no more; columns that are not mapped stay where they can."""
         name = shown.table.name
         if name == "conversations":
@@ -341,7 +354,8 @@ class Archive:
             self.session.add_months(self.layout, self.name("messages"), sorted(missing))
         self._months |= missing
 
-    def _delete(self, name: str, column: str, numbers: Sequence[int]) -> None:
+    def delete(self, name: str, column: str, numbers: Sequence[int]) -> None:
+        """Remove the rows of these numbers from a table of ours."""
         table = self.tables[name]
         for some in _slices(numbers):
             self.session.execute(sa.delete(table).where(table.c[column].in_(some)))
@@ -352,48 +366,10 @@ class Archive:
             columns = KEPT[name].columns
             self.session.load_values(self.name(name), [c.name for c in columns], [c.kind for c in columns], rows)
 
-    # --- assets -----------------------------------------------------------------------------
-
-    def _with_assets(self, changes: list[_Change], rejected: list[Rejected]) -> list[_Change]:
-        """Store the bytes that the archive lacks; return the changes whose assets are all there."""
-        wanted = {a.sha256 for c in changes for a in c.rows.assets if a.sha256}
-        if not wanted:
-            return changes
-        chunks = self.tables["asset_chunks"].c
-        held: set[str] = set()
-        for some in _slices(sorted(wanted)):
-            statement = sa.select(chunks.sha256).where(chunks.position == 0, chunks.sha256.in_(some))
-            held.update(r[0] for r in self.session.execute(statement))
-        kept: list[_Change] = []
-        for change in changes:
-            try:
-                for asset in change.rows.assets:
-                    if asset.sha256 and asset.sha256 not in held:
-                        self._store_asset(asset, asset.sha256)
-                        held.add(asset.sha256)
-                kept.append(change)
-            except RecordError as error:
-                rejected.append(Rejected(change.rows.origin, "write", error.reason, change.rows.key))
-        return kept
-
-    def _store_asset(self, asset: Asset, digest: str) -> None:
-        actual = hashlib.sha256()
-        try:
-            with contextlib.closing(self.context.open_asset(asset)) as stream:
-                for position, data in enumerate(_read_pieces(stream)):
-                    actual.update(data)
-                    self.load("asset_chunks", [(digest, position, data)])
-        except FileNotFoundError:
-            actual = hashlib.sha256(b"gone")
-        if actual.hexdigest() != digest:
-            chunks = self.tables["asset_chunks"]
-            self.session.execute(sa.delete(chunks).where(chunks.c.sha256 == digest))
-            raise RecordError("an asset changed or vanished while it was read; run the import again")
-
     # --- errors -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Turn what only this plugin knows into errors of the engine."""
         place = self.session.place
         try:
@@ -404,7 +380,7 @@ class Archive:
             raise place.fatal(f"`{place.name}`: {error}") from error
 
 
-def _whose(shown: Shown, change: _Change) -> dict[str, Any]:
+def _whose(shown: Shown, change: Change) -> dict[str, Any]:
     assert change.before is not None
     rows = change.rows
     values = {
@@ -414,27 +390,6 @@ def _whose(shown: Shown, change: _Change) -> dict[str, Any]:
     return {c: values[c] for c in shown.conversation}
 
 
-def _waves(batch: Sequence[Rows]) -> Iterator[list[Rows]]:
-    """Cut a batch so that no conversation comes twice in a part: the second must find the first stored."""
-    wave: list[Rows] = []
-    seen: set[bytes] = set()
-    for rows in batch:
-        if rows.digest in seen:
-            yield wave
-            wave, seen = [], set()
-        wave.append(rows)
-        seen.add(rows.digest)
-    if wave:
-        yield wave
-
-
 def _slices(values: Sequence[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(values), _KEYS_PER_QUERY):
         yield list(values[start : start + _KEYS_PER_QUERY])
-
-
-def _read_pieces(stream: BinaryIO) -> Iterator[bytes]:
-    first = True
-    while (data := stream.read(PIECE_BYTES)) or first:
-        first = False
-        yield data

@@ -48,9 +48,13 @@ class DuckDB(Session):
         self._lock: TargetLock | None = None
         url = sa.make_url(place.url)
         config: dict[str, Any] = {**_CONFIG, **{k: str(v) for k, v in url.query.items()}}
+        is_file = not read_only and url.database not in (None, "", ":memory:")
+        is_new = is_file and not Path(url.database or "").exists()
         try:
-            # One process cannot open a file both ways, so that `read_only` has no meaning here.
-            self.connection = duckdb.connect(url.database or "", config=config)
+            self.connection = duckdb.connect(url.database or "", read_only=read_only, config=config)
+            if is_new:
+                # DuckDB makes it by the umask, and takes no empty file that was made before.
+                Path(url.database or "").chmod(0o600)
         except duckdb.IOException as error:
             if "lock" in str(error):
                 raise TargetBusyError(

@@ -12,8 +12,11 @@ from attrs import field, frozen
 
 from muniment import option
 
-VERSION = 1
-"""Version of these tables; `setup.MIGRATIONS` holds a step from each earlier one."""
+VERSION = 2
+"""Version of these tables."""
+
+ADDED: Mapping[int, tuple[str, ...]] = {2: ("manifests", "receipts")}
+"""The tables that a version has and the one before it lacks."""
 
 Kind = Literal["number", "count", "flag", "text", "short", "digest", "bytes", "json", "time", "month"]
 """What a column holds.  ``short``: ASCII of at most 64 characters; ``digest``: 32 bytes; ``month``: a date."""
@@ -175,9 +178,18 @@ KEPT: Mapping[str, Table] = {
             ),
             ("id",), ("INSERT", "UPDATE", "DELETE"),
         ),
+        Table(
+            "manifests", _columns("number:number! run:short! manifest:text! checkpoint:text!"), ("number",),
+            ("INSERT",),
+        ),
+        Table(
+            "receipts",
+            _columns("manifest:number! position:number! no:number! key:text! stored_hash:digest! gone:flag!"),
+            ("manifest", "position"), ("INSERT",),
+        ),
     )
 }  # fmt: skip
-"""Tables that muniment itself reads: the exact records, and the ledger."""
+"""Tables that muniment itself reads: the exact records, the ledger, and what proves both."""
 
 ALL: Mapping[str, Table] = {**KEPT, **SHOWN}
 

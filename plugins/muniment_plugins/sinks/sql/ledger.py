@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import sqlalchemy as sa
@@ -52,6 +53,13 @@ class Ledger:
             sa.update(runs).where(runs.c.run == run).values(finished_at=now(), exit_code=exit_code, **values)
         )
 
+    def runs(self) -> list[dict[str, JSON]]:
+        """Return every run, oldest first, as a local ledger has them."""
+        c = self._tables["runs"].c
+        names = ("run", "pipeline", "sink", "started_at", "finished_at", "exit_code", *_COUNTS)
+        rows = self._session.execute(sa.select(*(c[n] for n in names)).order_by(c.started_at, c.run))
+        return [{n.removesuffix("_count"): _plain(v) for n, v in zip(names, r, strict=True)} for r in rows]
+
     def checkpoints(self) -> dict[str, Checkpoint]:
         c = self._tables["checkpoints"].c
         rows = self._session.execute(
@@ -67,13 +75,11 @@ class Ledger:
         return bool(found)
 
     def add_unit(self, unit: Unit) -> None:
-        """Note a unit: its checkpoint, its quarantine entries and its counts; the second time nothing.
+        """Note a unit that is not noted yet: its checkpoint, its quarantine entries and its counts.
 
         An entry that an earlier, killed attempt wrote is replaced, not doubled.  When the unit ends a
         partition that this run has read whole, the entries that did not come again are resolved.
         """
-        if self.holds_unit(unit):
-            return
         c, time = unit.checkpoint, now()
         key = digest_of(c.partition)
         counts = attrs.astuple(unit.counts)
@@ -102,7 +108,7 @@ class Ledger:
             entry = dict(zip(names, row, strict=True))
             for ours, theirs in _RENAMED.items():
                 entry[theirs] = entry.pop(ours)
-            entry["at"] = f"{entry['at'].isoformat(timespec='microseconds')[:26]}Z"
+            entry["at"] = _plain(entry["at"])
             yield entry
 
     def _quarantine(self, unit: Unit, time: datetime) -> None:
@@ -136,6 +142,11 @@ class Ledger:
             [c.kind for c in columns],
             rows,
         )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    return f"{value.isoformat(timespec='microseconds')[:26]}Z" if isinstance(value, datetime) else value
 
 
 def now() -> datetime:

@@ -71,6 +71,10 @@ class MySQL(Session):
             cursor.execute(sql, parameters)
             return list(cursor.fetchall()) if cursor.description else []
 
+    def begin_snapshot(self) -> None:
+        self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
     @contextlib.contextmanager
     def _guarded(self, *, connecting: bool = False) -> Iterator[None]:
         try:
@@ -199,7 +203,7 @@ class MySQL(Session):
         return _TYPES[kind]()
 
     def create_indexes(self, layout: Layout, table: Callable[[str], str], index: str) -> None:
-        wanted: list[tuple[str, str, str]] = []
+        wanted = [("receipts", "no", "INDEX {} (no)")]
         shown = layout.shown
         if "conversations" in shown and not shown["conversations"].mapped:
             wanted += [

@@ -75,6 +75,9 @@ class PostgreSQL(Session):
             cursor = self.connection.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def begin_snapshot(self) -> None:
+        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
     @contextlib.contextmanager
     def _guarded(self, *, patient: bool = False) -> Iterator[None]:
         """Translate errors, and cut the connection when the server answers nothing for too long."""
@@ -224,7 +227,7 @@ class PostgreSQL(Session):
     def create_indexes(self, layout: Layout, table: Callable[[str], str], index: str) -> None:
         shown = layout.shown
         schema = f"{self.quote(layout.schema)}." if layout.schema else ""
-        wanted: list[tuple[str, str, str]] = []
+        wanted = [("receipts", "no", "(no)")]
         if "conversations" in shown and not shown["conversations"].mapped:
             # Ids can be longer than a B-tree takes.
             wanted += [("conversations", "id", "USING hash (id)"), ("conversations", "created_at", "(created_at)")]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import sqlalchemy as sa
@@ -10,10 +11,38 @@ import sqlalchemy as sa
 from muniment import Asset, InputError, Known, MunimentError, Record, TransientError
 from muniment.components import Damage
 from muniment.model import Origin
+from muniment.record_blob import DamagedBlobError, record_from_blob
 from muniment_plugins.sinks.sql.archive import Archive
-from muniment_plugins.sinks.sql.rows import DamagedBlobError, digest_of, record_from_blob
+from muniment_plugins.sinks.sql.layout import VERSION, dialect_of
+from muniment_plugins.sinks.sql.rows import digest_of
 
 _PAGE_RECORDS = 32
+
+
+def open_existing(url: str, connect: Callable[[], Archive]) -> Archive:
+    """Return an archive that ``connect`` opens.
+
+    Raises:
+        InputError: there is none.
+    """
+    file = Path(url.removeprefix("duckdb:///"))
+    if dialect_of(url) == "duckdb" and not file.exists():
+        raise InputError(f"there is no archive `{file}`")
+    archive = connect()
+    try:
+        place, meta = archive.session.place, archive.layout.names["muniment_meta"]
+        if meta not in archive.session.tables(archive.layout.schema):
+            raise InputError(f"there is no archive in `{place.name}`: it has no table `{meta}` that this role can see")
+        version = archive.session.execute(sa.select(archive.tables["muniment_meta"].c.version))
+        if version and version[0][0] > VERSION:
+            raise place.fatal(
+                f"the archive in `{place.name}` was written by a newer muniment (schema version {version[0][0]});"
+                " update muniment"
+            )
+    except BaseException:
+        archive.close()
+        raise
+    return archive
 
 
 def read_records(archive: Archive, damaged: Callable[[Damage], None]) -> Iterator[Record]:
@@ -34,6 +63,16 @@ def read_records(archive: Archive, damaged: Callable[[Damage], None]) -> Iterato
             except DamagedBlobError:
                 damaged(Damage(f"{archive.layout.names['records']}/{number}", _keys(archive, number)))
         last = rows[-1][0]
+
+
+def find_record(archive: Archive, key: str) -> Record | None:
+    """Return the record that is stored under a key; none where that is damaged."""
+    c, digest = archive.tables["records"].c, digest_of(key)
+    rows = archive.session.execute(sa.select(c.no).where(c.key_digest == digest))
+    try:
+        return record_from_blob(archive.blob(rows[0][0]), Origin(archive.session.place.name, "")) if rows else None
+    except DamagedBlobError:
+        return None
 
 
 def refuse_damage(damage: Damage) -> None:

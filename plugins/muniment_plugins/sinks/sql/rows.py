@@ -7,7 +7,6 @@ writer knows, is put in front by `numbered`.
 
 import hashlib
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from operator import itemgetter
@@ -15,7 +14,7 @@ from typing import Any, get_args
 
 from msgspec import Struct, to_builtins
 
-from muniment.canonical import record_from_json, to_json, with_raw
+from muniment.canonical import to_json
 from muniment.model import (
     Asset,
     Conversation,
@@ -28,12 +27,8 @@ from muniment.model import (
     part_text,
     visible_path,
 )
+from muniment.record_blob import blob_of
 from muniment_plugins.sinks.sql.layout import Dialect, Kind, Layout, Shown
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 Row = tuple[Any, ...]
 Block = bytes | list[Row]
@@ -45,8 +40,6 @@ PIECE_BYTES = 2**20
 NO_MONTH = date(1, 1, 1)
 _MONTH_YEARS = range(1970, 2100)
 
-# Level 1: the blob holds text twice (canonical and raw); the second time costs a long match, at any level.
-_compressor = zstd.ZstdCompressor(1)
 _TAGS = {kind: kind.__struct_config__.tag for kind in get_args(Part)}
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 _EXTRA = ("metadata", "usage", "feedback", "citations")
@@ -56,7 +49,7 @@ class Rows(Struct, frozen=True, gc=False):
     """One record as rows.
 
     ``source`` and ``id`` are as columns hold them.  ``blocks`` are by table; ``counts`` say how many rows
-    each has.  ``record`` is the zstd blob.
+    each has.  ``record`` is the zstd blob, ``stored_hash`` its SHA-256.
     """
 
     key: str
@@ -70,6 +63,12 @@ class Rows(Struct, frozen=True, gc=False):
     month: date
     assets: tuple[Asset, ...]
     record: bytes
+    stored_hash: bytes
+
+    @property
+    def stored_key(self) -> str:
+        """The key as columns hold it."""
+        return f"{self.source}:{self.id}"
 
 
 def digest_of(key: str) -> bytes:
@@ -91,26 +90,38 @@ class Encoder:
     def encode(self, record: Record) -> Rows:
         c = record.conversation
         line = to_json(c)
-        key = c.key
-        digest = digest_of(key)
+        unfit = _is_unfit(line)
+        digest = digest_of(c.key)
         month = _month(c.created_at)
-        # Our JSON holds these escapes only for what columns cannot hold, or in a text about it.
-        unfit = b"\\u0000" in line or b"\\ud" in line
-        rows = self._rows(c, digest.hex(), month, unfit)
         blocks: dict[str, Block] = {}
         counts: dict[str, int] = {}
+        for table, some in self._scrubbed(c, digest.hex(), month, unfit):
+            counts[table.name] = len(some)
+            if some:
+                blocks[table.name] = table.encode(some)
+        blob = blob_of(line, record.raw)
+        source, identity = (scrub(c.source), scrub(c.id)) if unfit else (c.source, c.id)
+        return Rows(
+            c.key, source, identity, record.origin, record.source_hash, digest, blocks, counts, month, c.assets, blob,
+            hashlib.sha256(blob).digest(),
+        )  # fmt: skip
+
+    def values(self, record: Record) -> dict[str, list[Row]]:
+        """Return the rows of a record as Python values, by table, without the conversation's number."""
+        c = record.conversation
+        month = _month(c.created_at)
+        tables = self._scrubbed(c, digest_of(c.key).hex(), month, _is_unfit(to_json(c)))
+        return {table.name: table.choose(some) for table, some in tables}
+
+    def _scrubbed(
+        self, c: Conversation, key: str, month: date, unfit: bool
+    ) -> "Iterator[tuple[_TableEncoder, list[Row]]]":
+        rows = self._rows(c, key, month, unfit)
         for table in self._tables:
             some = rows[table.name]
             if unfit:
                 some = [tuple(scrub(v) if type(v) is str else v for v in row) for row in some]
-            counts[table.name] = len(some)
-            if some:
-                blocks[table.name] = table.encode(some)
-        blob = _compressor.compress(with_raw(line, record.raw), zstd.ZstdCompressor.FLUSH_FRAME)
-        source, identity = (scrub(c.source), scrub(c.id)) if unfit else (c.source, c.id)
-        return Rows(
-            key, source, identity, record.origin, record.source_hash, digest, blocks, counts, month, c.assets, blob
-        )  # fmt: skip
+            yield table, some
 
     def _rows(self, c: Conversation, key: str, month: date, unfit: bool) -> Mapping[str, list[Row]]:
         path = visible_path(c)
@@ -162,21 +173,9 @@ def pieces(blob: bytes) -> Iterator[bytes]:
         yield blob[start : start + PIECE_BYTES]
 
 
-class DamagedBlobError(Exception):
-    """A stored record is not what was written."""
-
-
-def record_from_blob(blob: bytes, origin: Origin) -> Record:
-    """Return the record of a zstd blob.
-
-    Raises:
-        DamagedBlobError: it is not one.
-    """
-    try:
-        return record_from_json(zstd.decompress(blob), origin)
-    except (zstd.ZstdError, EOFError, ValueError) as error:
-        # `msgspec.DecodeError` is a ValueError.
-        raise DamagedBlobError from error
+def _is_unfit(line: bytes) -> bool:
+    # Our JSON holds these escapes only for what columns cannot hold, or in a text about it.
+    return b"\\u0000" in line or b"\\ud" in line
 
 
 def scrub(text: str) -> str:
@@ -205,9 +204,13 @@ class _TableEncoder:
         self._formats = None if dialect == "duckdb" else [_FORMATS[dialect][k] for k in kinds]
         self._comma, self._end = ("\t", "\n") if dialect == "postgresql" else (",", ")\n")
 
-    def encode(self, rows: Sequence[Row]) -> Block:
+    def choose(self, rows: Sequence[Row]) -> list[Row]:
+        """Return rows with the columns of this table only."""
         width = self._width
-        some = [row[:width] for row in rows] if self._leading else [self._choose(row) for row in rows]
+        return [row[:width] for row in rows] if self._leading else [self._choose(row) for row in rows]
+
+    def encode(self, rows: Sequence[Row]) -> Block:
+        some = self.choose(rows)
         formats = self._formats
         if formats is None:
             return some

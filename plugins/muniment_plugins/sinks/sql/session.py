@@ -133,6 +133,21 @@ class Session(ABC):
             raise
         self.commit()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one moment; nothing can be written."""
+        self.begin_snapshot()
+        self.in_transaction = True
+        try:
+            yield
+        finally:
+            with contextlib.suppress(MunimentError):
+                self.rollback()
+
+    def begin_snapshot(self) -> None:
+        """Open a transaction that sees no change of others."""
+        self.run("BEGIN")
+
     @abstractmethod
     def close(self) -> None: ...
 

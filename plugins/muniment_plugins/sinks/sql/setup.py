@@ -7,12 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateSchema, CreateTable
 
 from muniment import ConfigError
-from muniment_plugins.sinks.sql.layout import ALL, KEPT, MONTH, VERSION, Layout, Shown, Table
+from muniment_plugins.sinks.sql.layout import ADDED, ALL, KEPT, MONTH, VERSION, Layout, Shown, Table
 from muniment_plugins.sinks.sql.ledger import full_name, now
 from muniment_plugins.sinks.sql.session import Denied, RefusedError, Session
-
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
-"""The statements that bring the tables of a version to the next one."""
 
 _BEING_MADE = 0
 
@@ -98,7 +95,7 @@ def prepare(session: Session, layout: Layout, *, create: bool, index: str) -> No
                 " `schema`, or let its administrator create them and set `create: false`"
             ) from error
     elif version is not None and version < VERSION:
-        _migrate(session, layout, version, create=create)
+        _migrate(session, layout, existing, version, create=create)
     problems = list(_problems(session, layout, thorough=not create))
     if problems:
         raise ConfigError(*(f"{place.path}: {p}" for p in problems))
@@ -201,18 +198,27 @@ def _refuse_strangers(session: Session, layout: Layout, existing: Mapping[str, s
         )
 
 
-def _migrate(session: Session, layout: Layout, version: int, *, create: bool) -> None:
+def _migrate(session: Session, layout: Layout, existing: Mapping[str, set[str]], version: int, *, create: bool) -> None:
     if not create:
         raise ConfigError(
             f"{session.place.path}: the archive has schema version {version}, this muniment needs {VERSION}; run once"
             " with `create: true` and a role that may alter its tables"
         )
-    meta = tables_of(session, layout)["muniment_meta"]
-    for step in range(version, VERSION):
-        with session.transaction():
-            for statement in MIGRATIONS[step]:
-                session.run(statement)
-            session.execute(sa.update(meta).where(meta.c.id == 1).values(version=step + 1))
+    tables = tables_of(session, layout)
+    meta = tables["muniment_meta"]
+    for step in range(version + 1, VERSION + 1):
+        try:
+            with session.transaction():
+                for name in ADDED[step]:
+                    # Where DDL cannot be undone, a killed migration has left some of them.
+                    if layout.names[name] not in existing:
+                        session.run(str(CreateTable(tables[name]).compile(dialect=session.dialect)))
+                session.execute(sa.update(meta).where(meta.c.id == 1).values(version=step))
+        except Denied as error:
+            raise ConfigError(
+                f"{session.place.path}: the archive in `{session.place.name}` has schema version {version}, this"
+                f" muniment needs {VERSION}, and its tables cannot be created ({error}); grant the right for one run"
+            ) from error
 
 
 def _check_partitioned(session: Session, layout: Layout) -> None:

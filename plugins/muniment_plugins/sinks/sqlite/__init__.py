@@ -1,6 +1,6 @@
 """Keep conversations in one SQLite file that people can query and search."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from muniment import (
     Writer,
 )
 from muniment.components import Damage
+from muniment.crypto import Encryption, open_keyring
 from muniment.lock import TargetLock
 from muniment.model import JSON
 from muniment.options import option
@@ -29,8 +30,11 @@ from muniment.proof import Proof, open_signer
 from muniment.sinks.upsert import UpsertSink, UpsertTarget, UpsertWriter
 
 if TYPE_CHECKING:
+    from muniment.crypto import Keyring, NewHeader
+    from muniment.custody import Custody
     from muniment.verification import Finding, Inspection
     from muniment_plugins.sinks.sqlite.archive import Archive
+    from muniment_plugins.sinks.sqlite.cover import Cover
     from muniment_plugins.sinks.sqlite.encode import Rows
 
 
@@ -43,11 +47,18 @@ class SQLite(UpsertSink):
     reads_back: ClassVar[bool] = True
 
     path: str = option("The archive file.", default="archive.db", identity=False, is_path=True)
-    fts: Literal["words", "trigram", "none"] = option(
+    fts: Literal["words", "trigram", "none"] | None = option(
         "Full-text index: words (and any substring of Chinese, Japanese and Korean), trigram (also any"
-        " substring of three characters; three times larger), or none.  Decided when the archive is made.",
-        default="words",
+        " substring of three characters; three times larger), or none.  Decided when the archive is made."
+        "  Default: words; none where the archive is encrypted.",
+        default=None,
         identity=False,
+    )
+    encryption: Encryption | None = option(
+        "Whom the archive is encrypted for, from its beginning or never.",
+        default=None,
+        identity=False,
+        example={"key": "${secret:file:archive.key}"},
     )
 
     proof: Proof | None = option(
@@ -57,10 +68,29 @@ class SQLite(UpsertSink):
         example={"key": "${secret:file:sign.key}"},
     )
 
+    def check(self) -> Iterable[str]:
+        if self.encryption is None:
+            return
+        yield from self.encryption.check()
+        if self.fts not in (None, "none"):
+            yield (
+                f"`fts: {self.fts}` does not go with `encryption`: an index holds the words of every conversation;"
+                " leave out one of the two"
+            )
+
+    @property
+    def index(self) -> str:
+        """Which full-text index a new archive gets."""
+        return self.fts or ("none" if self.encryption else "words")
+
+    def keyring(self, ctx: Context) -> "Keyring | None":
+        """Return the keys that the options name, revealed in this process."""
+        return open_keyring(self.encryption, ctx) if self.encryption else None
+
     def encode(self, batch: Batch) -> list["Rows"]:
         from muniment_plugins.sinks.sqlite.encode import encode
 
-        indexed = self.fts != "none"
+        indexed = self.index != "none"
         return [encode(r, indexed=indexed) for r in batch.records]
 
     def connect(self, ctx: Context) -> "Archive":
@@ -68,7 +98,8 @@ class SQLite(UpsertSink):
 
         path = Path(self.path)
         signer = open_signer(self.proof, ctx)
-        return Archive(path, fts=self.fts, loading=not path.exists(), ctx=ctx, signer=signer)
+        keyring = self.keyring(ctx)
+        return Archive(path, fts=self.index, loading=not path.exists(), ctx=ctx, signer=signer, keyring=keyring)
 
     def begin(self, connection: "Archive") -> None:
         connection.begin()
@@ -94,18 +125,35 @@ class SQLite(UpsertSink):
         with explained(connection.path):
             yield from connection.ledger.quarantined()
 
+    def load_record(self, connection: "Archive", key: str) -> Record | None:
+        from muniment_plugins.sinks.sqlite.read import find_record
+        from muniment_plugins.sinks.sqlite.sound import explained
+
+        with explained(connection.path):
+            return find_record(connection.connection, connection.cover, key)
+
     def state_path(self, ctx: Context) -> Path:
         return Path(self.path)
 
     def verify(self, ctx: Context, inspection: "Inspection") -> "Iterator[Finding]":
         from muniment_plugins.sinks.sqlite.verify import verify
 
-        return verify(Path(self.path), inspection)
+        return verify(Path(self.path), inspection, inspection.keyring or self.keyring(ctx))
+
+    def open_custody(self, ctx: Context) -> "Custody":
+        from muniment_plugins.sinks.sqlite.purge import SQLiteCustody
+
+        return SQLiteCustody(self, ctx)
 
     def proof_files(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
         from muniment_plugins.sinks.sqlite.manifests import proof_files
 
         return proof_files(Path(self.path))
+
+    def rewrap(self, ctx: Context, change: "Callable[[BinaryIO], NewHeader]") -> bool:
+        from muniment_plugins.sinks.sqlite.vault import change_header
+
+        return change_header(Path(self.path), change)
 
     def open(self, ctx: Context) -> Writer:
         return _SQLiteWriter(self, ctx)
@@ -122,7 +170,7 @@ class SQLite(UpsertSink):
         from muniment_plugins.sinks.sqlite.read import ArchiveKnown
 
         path = Path(self.path)
-        return ArchiveKnown(path) if path.exists() else None
+        return ArchiveKnown(path, self.keyring(ctx)) if path.exists() else None
 
 
 class _SQLiteWriter(UpsertWriter):
@@ -154,7 +202,7 @@ class _SQLiteTarget(UpsertTarget):
     """Holds the lock; a new archive is loaded whole and appears at the end of the run."""
 
     def __init__(self, sink: SQLite, ctx: Context) -> None:
-        from muniment_plugins.sinks.sqlite.archive import discard_load
+        from muniment_plugins.sinks.sqlite.loading import discard_load
         from muniment_plugins.sinks.sqlite.sound import check, explained
 
         self._path = Path(sink.path)
@@ -196,7 +244,7 @@ class _SQLiteTarget(UpsertTarget):
         return iter(()) if self._loading else super().quarantined()
 
     def commit(self, prepared: Sequence[Prepared], fence: Fence) -> None:
-        from muniment_plugins.sinks.sqlite.archive import finish_load
+        from muniment_plugins.sinks.sqlite.loading import finish_load
         from muniment_plugins.sinks.sqlite.sound import explained
 
         if self._loading and prepared:
@@ -214,14 +262,27 @@ class _SQLiteTarget(UpsertTarget):
 
         if self._loading:
             return iter(())
-        return (record for _, record in read_records(self._path))
+        return (record for _, record in read_records(self._path, self._cover))
+
+    def survey(self, damaged: Callable[[Damage], None]) -> Iterator[Record]:
+        from muniment_plugins.sinks.sqlite.mend import survey
+
+        return iter(()) if self._loading else survey(self._path, self._cover, damaged)
+
+    def noted(self, key: str) -> str:
+        return self._cover.receipt_key(self._cover.key(key))
 
     def open_asset(self, asset: Asset) -> BinaryIO:
         from muniment_plugins.sinks.sqlite.read import open_asset
 
         if self._loading:
             raise FileNotFoundError(asset.id)
-        return open_asset(self._path, asset.sha256 or "")
+        return open_asset(self._path, asset.sha256 or "", self._cover)
+
+    @property
+    def _cover(self) -> "Cover":
+        cover: Cover = self.connection.cover
+        return cover
 
     def mark_absent(self, fingerprint: str, later: Sequence[str]) -> int:
         from muniment_plugins.sinks.sqlite.sound import explained
@@ -232,12 +293,14 @@ class _SQLiteTarget(UpsertTarget):
             return int(self.connection.mark_absent(fingerprint, later))
 
     def forget(self, missing: Iterable[str], short: Iterable[str], replaced: Sequence[Damage]) -> None:
+        from muniment_plugins.sinks.sqlite.sound import explained
+
         if not self._loading:
-            # What is missing has no row; what is short is merged with what comes.
-            self.connection.forget_hashes(short)
+            with explained(self._path):
+                self.connection.forget(missing, short)
 
     def close(self) -> None:
-        from muniment_plugins.sinks.sqlite.archive import discard_load
+        from muniment_plugins.sinks.sqlite.loading import discard_load
 
         try:
             if not self._loading:

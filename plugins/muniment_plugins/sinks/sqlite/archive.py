@@ -6,44 +6,48 @@ exists; every unit is a transaction (WAL, ``synchronous=FULL``), and readers do 
 archive is one file: the log is gone.
 """
 
-import contextlib
-import hashlib
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from muniment import Asset, Context, Counts, FatalError, RecordError, Rejected, Unit
 from muniment.canonical import record_from_json
 from muniment.components import Receipt
+from muniment.crypto import Keyring
 from muniment.merge import merge_records
 from muniment.model import Origin
 from muniment.proof import SigningKey
 from muniment.state import Ledger
-from muniment_plugins.sinks.sqlite import schema
+from muniment_plugins.sinks.sqlite import absent, assets, mend, schema, vault
+from muniment_plugins.sinks.sqlite.cover import Cover, Key, stored_hash
 from muniment_plugins.sinks.sqlite.encode import Rows, decompress, encode, index_rows, time_text
 from muniment_plugins.sinks.sqlite.index import BURST_ENTRIES, Index, kind_of
+from muniment_plugins.sinks.sqlite.loading import configure, loading_path, refused
 from muniment_plugins.sinks.sqlite.manifests import Manifests
 from muniment_plugins.sinks.sqlite.manifests import Receipt as Stored
 from muniment_plugins.sinks.sqlite.migrate import migrate
-from muniment_plugins.sinks.sqlite.text import scrub
 
-Key = tuple[str, str]
-
-_PAGE_BYTES = 8192
-_CACHE_KIB = 16384
-_ASSET_CHUNK_BYTES = 2**20
+Found = tuple[int, str, str, str]
+"""Of a conversation that the archive holds: its number, its column ``id``, its source hash, its plan."""
 
 
 class Archive:
-    """A connection to an archive that rows are written to."""
+    """A connection to an archive that rows are written to; with ``keyless`` only what needs none of its keys.
+
+    Raises:
+        ConfigError: a keyring was given, and the archive is not encrypted; or the other way round.
+        WrongKeyError: no key of the keyring opens it.
+        FatalError: it cannot be opened, or is no archive.
+    """
 
     def __init__(
-        self, path: Path, *, fts: str, loading: bool, ctx: Context | None = None, signer: SigningKey | None = None
-    ) -> None:
+        self, path: Path, *, fts: str, loading: bool, ctx: Context | None = None, signer: SigningKey | None = None,
+        keyring: Keyring | None = None, keyless: bool = False,
+    ) -> None:  # fmt: skip
         self.path = path
         self.loading = loading
         file = loading_path(path) if loading else path
@@ -56,23 +60,40 @@ class Archive:
         except sqlite3.DatabaseError as error:
             raise refused(path, error) from error
         try:
-            self._configure()
-            created = self._prepare(fts)
+            # Before anything is written: a file that is refused stays as it is.
+            self._cover = vault.find_cover(self.connection, keyring)
+            vault.check_keys(self.connection, path, self._cover, keyring, keyless=keyless)
+            configure(self.connection, loading=loading)
+            created = self._prepare(fts, keyring)
+            if created:
+                self._cover = vault.find_cover(self.connection, keyring)
             self.index = Index(self.connection, kind_of(self.connection), beside=loading)
             if created:
                 self.index.begin_load()
             # While loading, most keys are new: a set of hashes tells without a look into the tables.
             self._held = self._held_keys() if loading else None
             self._next = {t: self._max(t) for t in ("conversations", "messages")}
+            self.manifests = Manifests(self.connection, ctx or Context(run=""), signer)
+            self._purged = set() if loading else self.manifests.purged()
         except BaseException as error:
             self.connection.close()
             if isinstance(error, sqlite3.DatabaseError):
                 raise refused(path, error) from error
             raise
-        self.manifests = Manifests(self.connection, ctx or Context(run=""), signer)
         self._stamp = "", "", ""
         self._waiting: dict[Key, Rows] = {}
         self._waiting_messages = 0
+
+    @property
+    def cover(self) -> Cover:
+        """Return how what stands in the archive is read and written.
+
+        Raises:
+            ConfigError: it is encrypted, and no keyring was given.
+        """
+        if self._cover is None:
+            raise vault.locked(self.path)
+        return self._cover
 
     @property
     def ledger(self) -> Ledger:
@@ -121,6 +142,7 @@ class Archive:
         try:
             self._insert_waiting()
             self.index.wait()
+            unit = self.cover.unit(unit)
             self.manifests.append_unit(unit)
             self.ledger.add_unit(unit)
         except sqlite3.DatabaseError as error:
@@ -144,6 +166,8 @@ class Archive:
     ) -> Receipt:  # fmt: skip
         """Store a batch inside the open transaction; what is stored already is merged or left alone.
 
+        What was purged is not stored again.
+
         ``seen`` is what the batch was read from: the same for all that a complete source holds.
 
         Raises:
@@ -153,23 +177,26 @@ class Archive:
         stored = unchanged = 0
         self._stamp = plan_hash, run, seen
         try:
-            existing = self._existing(batch)
-            for rows in batch:
+            keys = [self.cover.key_of(rows) for rows in batch]
+            existing = self._existing(keys)
+            for key, rows in zip(keys, batch, strict=True):
+                if self._purged and self.cover.receipt_key(key) in self._purged:
+                    unchanged += 1
+                    continue
                 try:
                     self._store_assets(rows.assets, open_asset)
                 except RecordError as error:
                     rejected.append(Rejected(rows.origin, "write", error.reason, rows.key))
                     continue
-                key = rows.conversation[:2]
                 if key in self._waiting:
                     # Twice in a row: the first must be in the tables to merge with.
-                    existing |= self._existing([rows])
+                    existing |= self._existing([key])
                 found = existing.get(key)
                 if found is None:
-                    self._waiting[key] = rows
+                    self._waiting[key] = self.cover.kept(rows)
                     self._waiting_messages += len(rows.messages)
                     stored += 1
-                elif self._replace(found, rows, on_plan_change):
+                elif self._replace(key, found, rows, on_plan_change):
                     stored += 1
                 else:
                     self.connection.execute(schema.SEE, (seen, *key))
@@ -180,39 +207,40 @@ class Archive:
             raise refused(self.path, error) from error
         return Receipt(stored, unchanged, tuple(rejected))
 
+    def remove(self, conversation: int, key: Key) -> list[bytes]:
+        """Take a conversation away with all its versions, inside the open transaction; return their stored hashes."""
+        select = "SELECT record, head FROM versions WHERE conversation=? ORDER BY no"
+        current = self._find_blob(conversation)
+        blobs = [*self.connection.execute(select, (conversation,)), *([current] if current else [])]
+        self._note_gone(conversation, key, *blobs)
+        self.connection.execute("DELETE FROM versions WHERE conversation=?", (conversation,))
+        self._delete(conversation, current[0] if current else None)
+        self._purged.add(self.cover.receipt_key(key))
+        return [stored_hash(*blob) for blob in blobs]
+
     def see(self, keys: Iterable[str], seen: str) -> None:
         """Note inside the open transaction that these conversations were seen again, unchanged."""
-        rows = ((seen, *(scrub(x) for x in key.partition(":")[::2])) for key in keys)
+        rows = ((seen, *self.cover.key(key)) for key in keys)
         self.connection.executemany(schema.SEE, rows)
 
     def mark_absent(self, seen: str, later: Sequence[str]) -> int:
         """Mark what was not seen in a complete source, in a transaction of its own; return how many."""
         self.begin()
-        now = time_text(datetime.now(UTC))
-        marked = self.connection.execute(
-            schema.MARK_ABSENT, {"seen": seen, "all": json.dumps([seen, *later]), "now": now}
-        ).rowcount
+        marked = absent.mark_absent(self.connection, self.cover, seen, later)
         self.commit()
         return marked
 
-    def forget_hashes(self, keys: Iterable[str]) -> None:
-        """Let the next write of these conversations look at what they hold, in a transaction of its own."""
+    def forget(self, missing: Iterable[str], short: Iterable[str]) -> None:
+        """Let the next write take what is missing whole, and look at what the others hold, in a transaction."""
         update = "UPDATE conversations SET source_hash='' WHERE source=? AND id=?"
         self.begin()
-        self.connection.executemany(update, ([scrub(x) for x in k.partition(":")[::2]] for k in keys))
+        mend.make_room(self.connection, self.cover, list(map(self.cover.key, missing)))
+        self.connection.executemany(update, map(self.cover.key, short))
         self.commit()
 
     # --- set-up -----------------------------------------------------------------------------
 
-    def _configure(self) -> None:
-        if self.loading:
-            pragmas = f"""PRAGMA page_size={_PAGE_BYTES}; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;
-                PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-{_CACHE_KIB};"""
-        else:
-            pragmas = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-{_CACHE_KIB};"
-        self.connection.executescript(pragmas)
-
-    def _prepare(self, fts: str) -> bool:
+    def _prepare(self, fts: str, keyring: Keyring | None) -> bool:
         """Create what is missing; return whether that was everything."""
         version = self.connection.execute("PRAGMA user_version").fetchone()[0]
         if version > schema.VERSION:
@@ -227,10 +255,14 @@ class Archive:
             raise FatalError(
                 f"`{self.path}` is an SQLite database of something else; choose another file for the archive"
             )
+        index = schema.FTS[fts if keyring is None else "none"]
         self.connection.executescript(
-            f"BEGIN; {schema.TABLES} {schema.FTS[fts]} PRAGMA application_id={schema.APPLICATION_ID};"
-            f" PRAGMA user_version={schema.VERSION}; COMMIT;"
+            f"BEGIN; {schema.TABLES} {index} PRAGMA application_id={schema.APPLICATION_ID};"
+            f" PRAGMA user_version={schema.VERSION};"
         )
+        if keyring is not None:
+            vault.create(self.connection, keyring)
+        self.connection.execute("COMMIT")
         return True
 
     def _max(self, table: str) -> int:
@@ -242,9 +274,8 @@ class Archive:
     def _held_keys(self) -> set[int]:
         return set(map(hash, self.connection.execute("SELECT source, id FROM conversations")))
 
-    def _existing(self, batch: Sequence[Rows]) -> dict[Key, tuple[int, str, str]]:
-        """Return (no, source_hash, plan_hash) of what the archive holds, by (source, id)."""
-        keys = [rows.conversation[:2] for rows in batch]
+    def _existing(self, keys: Sequence[Key]) -> dict[Key, Found]:
+        """Return what the archive holds, by key."""
         if self._held is not None:
             hashes = set(map(hash, keys))
             if self._held.isdisjoint(hashes):
@@ -252,12 +283,12 @@ class Archive:
                 return {}
         self._insert_waiting()
         self.index.wait()
-        select = "SELECT no, source_hash, plan_hash FROM conversations WHERE source=? AND id=?"
-        found = {}
+        select = "SELECT no, source_hash, plan_hash, head FROM conversations WHERE source=? AND id=?"
+        found: dict[Key, Found] = {}
         for key in keys:
             row = self.connection.execute(select, key).fetchone()
             if row:
-                found[key] = row
+                found[key] = row[0], key[1], self.cover.source_hash(row[1], row[3], key[1]), row[2]
         return found
 
     def _insert_waiting(self) -> None:
@@ -276,33 +307,45 @@ class Archive:
             numbered.append((conversation, no, rows))
             no += len(rows.messages)
         execute = self.connection.executemany
-        execute(schema.INSERT_CONVERSATION, ((c, *rows.conversation, *self._stamp) for c, _, rows in numbered))
+        execute(
+            schema.INSERT_CONVERSATION, ((c, *rows.conversation, *self._stamp, rows.head) for c, _, rows in numbered)
+        )
         execute(schema.INSERT_MESSAGE, ((n + m[0], c, *m) for c, n, rows in numbered for m in rows.messages))
         execute(schema.INSERT_PART, ((n + p[0], *p[1:]) for _, n, rows in numbered for p in rows.parts))
-        execute(schema.INSERT_ASSET, ((c, *asset_row(a)) for c, _, rows in numbered for a in rows.assets))
+        execute(schema.INSERT_ASSET, ((c, *assets.row(a)) for c, _, rows in numbered for a in rows.assets))
         execute(schema.INSERT_RECORD, ((c, rows.record) for c, _, rows in numbered))
-        self.manifests.add(Stored(c, ":".join(rows.conversation[:2]), rows.stored_hash) for c, _, rows in numbered)
+        name = self.cover.receipt_key
+        self.manifests.add(Stored(c, name(rows.conversation[:2]), rows.stored_hash) for c, _, rows in numbered)
         self._next = {"conversations": max(first + len(batch), self._next["conversations"]), "messages": no}
-        self.index.add([(n + i[0], i[1], i[2]) for _, n, rows in numbered for i in rows.index])
-        if self.index.is_due:
-            self.index.fill()
+        entries = ((n + i[0], i[1], i[2]) for _, n, rows in numbered for i in rows.index)
+        while burst := list(islice(entries, BURST_ENTRIES)):
+            self.index.add(burst)
+            if self.index.is_due:
+                self.index.fill()
 
-    def _replace(self, found: tuple[int, str, str], rows: Rows, on_plan_change: str) -> bool:
+    def _replace(self, key: Key, found: Found, rows: Rows, on_plan_change: str) -> bool:
         """Merge a record with the stored one; return whether that changed anything."""
-        conversation, stored_hash, stored_plan = found
+        conversation, identity, source_hash, stored_plan = found
         plan_hash = self._stamp[0]
-        if stored_hash == rows.source_hash and (stored_plan == plan_hash or on_plan_change == "keep"):
+        if source_hash == rows.source_hash and (stored_plan == plan_hash or on_plan_change == "keep"):
             return False
-        old_blob = self._blob(conversation)
-        if stored_hash == rows.source_hash or (stored_plan != plan_hash and on_plan_change == "rewrite"):
+        blob = self._find_blob(conversation)
+        if blob is None:
+            # It was damaged, and has made room.
+            self.manifests.add(mend.lost(self.connection, self.cover, conversation, key))
+            self._delete(conversation, None)
+            self._insert([self.cover.kept(rows)], conversation, self._next["messages"])
+            return True
+        old_blob, old_head = blob
+        if source_hash == rows.source_hash or (stored_plan != plan_hash and on_plan_change == "rewrite"):
             # The plan is another one: what it makes stands in place of the old, not beside it.
             new_rows, keep_old = rows, on_plan_change == "new_version"
             if on_plan_change == "rewrite":
-                earlier = self.connection.execute("SELECT record FROM versions WHERE conversation=?", (conversation,))
-                self._note_gone(conversation, rows, *(bytes(row[0]) for row in earlier))
+                select = "SELECT record, head FROM versions WHERE conversation=?"
+                self._note_gone(conversation, key, *self.connection.execute(select, (conversation,)))
                 self.connection.execute("DELETE FROM versions WHERE conversation=?", (conversation,))
         else:
-            old = record_from_json(decompress(old_blob), rows.origin)
+            old = record_from_json(decompress(self.cover.record(old_blob, identity)), rows.origin)
             new = record_from_json(decompress(rows.record), rows.origin)
             merged = merge_records(old, new)
             if merged.source_hash == old.source_hash:
@@ -310,24 +353,24 @@ class Archive:
             new_rows, keep_old = encode(merged, indexed=self.index.kind != "none"), True
         if keep_old:
             self.connection.execute(
-                "INSERT INTO versions(conversation, source_hash, run, superseded_at, record)"
-                " SELECT no, source_hash, run, ?, ? FROM conversations WHERE no=?",
+                "INSERT INTO versions(conversation, source_hash, run, superseded_at, record, head)"
+                " SELECT no, source_hash, run, ?, ?, head FROM conversations WHERE no=?",
                 (time_text(datetime.now(UTC)), old_blob, conversation),
             )
         else:
-            self._note_gone(conversation, rows, old_blob)
+            self._note_gone(conversation, key, (old_blob, old_head))
         self._delete(conversation, old_blob)
-        self._insert([new_rows], conversation, self._next["messages"])
+        self._insert([self.cover.kept(new_rows)], conversation, self._next["messages"])
         return True
 
-    def _note_gone(self, conversation: int, rows: Rows, *blobs: bytes) -> None:
-        key = ":".join(rows.conversation[:2])
-        self.manifests.add(Stored(conversation, key, hashlib.sha256(b).digest(), gone=True) for b in blobs)
+    def _note_gone(self, conversation: int, key: Key, *blobs: tuple[bytes, bytes | None]) -> None:
+        name = self.cover.receipt_key(key)
+        self.manifests.add(Stored(conversation, name, stored_hash(*blob), gone=True) for blob in blobs)
 
-    def _delete(self, conversation: int, blob: bytes) -> None:
+    def _delete(self, conversation: int, blob: bytes | None) -> None:
         select = "SELECT min(no) FROM messages WHERE conversation=?"
         first = self.connection.execute(select, (conversation,)).fetchone()[0]
-        if self.index.kind != "none" and first is not None:
+        if self.index.kind != "none" and first is not None and blob is not None:
             # A contentless index is told what to forget: the same words that were put in.
             old = record_from_json(decompress(blob), Origin("", ""))
             self.index.forget([(first + i[0], i[1], i[2]) for i in index_rows(old.conversation)])
@@ -340,92 +383,18 @@ class Archive:
         ):
             self.connection.execute(statement, (conversation,))
 
-    def _blob(self, conversation: int) -> bytes:
-        select = "SELECT record FROM records WHERE conversation=?"
-        return bytes(self.connection.execute(select, (conversation,)).fetchone()[0])
+    def _find_blob(self, conversation: int) -> tuple[bytes, bytes | None] | None:
+        select = "SELECT record, head FROM records JOIN conversations ON no=conversation WHERE conversation=?"
+        return self.connection.execute(select, (conversation,)).fetchone()  # type: ignore[no-any-return]
 
-    # --- assets -----------------------------------------------------------------------------
-
-    def _store_assets(self, assets: Iterable[Asset], open_asset: Callable[[Asset], BinaryIO]) -> None:
-        for asset in assets:
-            if asset.sha256:
-                self.index.wait()
-                if not self._holds_asset(asset.sha256):
-                    self._store_asset(asset, asset.sha256, open_asset)
-
-    def _holds_asset(self, digest: str) -> bool:
-        select = "SELECT 1 FROM asset_chunks WHERE sha256=? AND position=0"
-        return self.connection.execute(select, (digest,)).fetchone() is not None
-
-    def _store_asset(self, asset: Asset, digest: str, open_asset: Callable[[Asset], BinaryIO]) -> None:
-        actual = hashlib.sha256()
-        insert = "INSERT INTO asset_chunks(sha256, position, data) VALUES(?,?,?)"
-        try:
-            with contextlib.closing(open_asset(asset)) as stream:
-                for position, data in enumerate(_pieces(stream)):
-                    actual.update(data)
-                    self.connection.execute(insert, (digest, position, data))
-        except FileNotFoundError:
-            actual = hashlib.sha256(b"gone")
-        if actual.hexdigest() != digest:
-            self.connection.execute("DELETE FROM asset_chunks WHERE sha256=?", (digest,))
-            raise RecordError("an asset changed or vanished while it was read; run the import again")
-
-
-def finish_load(archive: Archive) -> None:
-    """Make a loaded file the archive: indexes, flush, rename, flush the directory."""
-    connection = archive.connection
-    try:
-        archive.index.end_load()
-        connection.executescript(schema.INDEXES)
-        archive.close()
-    except sqlite3.DatabaseError as error:
-        raise refused(archive.path, error) from error
-    file = loading_path(archive.path)
-    for path in (file, file.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-            if path == file:
-                file.rename(archive.path)
-        finally:
-            os.close(descriptor)
-
-
-def loading_path(path: Path) -> Path:
-    """Return the file that a new archive is loaded into."""
-    return path.with_name(f".{path.name}.loading")
-
-
-def discard_load(path: Path) -> None:
-    """Remove what a killed load left."""
-    file = loading_path(path)
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        file.with_name(file.name + suffix).unlink(missing_ok=True)
-
-
-def refused(path: Path, error: sqlite3.Error) -> FatalError:
-    """Return what to tell a person about an SQLite error."""
-    text = str(error)
-    if "full" in text:
-        return FatalError(f"the disk of `{path}` is full; free some space and run again: what was committed stands")
-    if "not a database" in text or "malformed" in text:
-        return FatalError(f"`{path}` is not a readable SQLite database ({text}); restore it or choose another file")
-    if "readonly" in text or "unable to open" in text:
-        return FatalError(f"`{path}` cannot be written ({text}); check the folder and its permissions")
-    return FatalError(f"`{path}`: {text}")
-
-
-def asset_row(asset: Asset) -> tuple[Any, ...]:
-    """Return an asset as a row without its conversation."""
-    return (
-        scrub(asset.id), scrub(asset.name), scrub(asset.mime_type), asset.size, asset.sha256,
-        None if asset.missing is None else scrub(asset.missing),
-    )  # fmt: skip
-
-
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
-    first = True
-    while (data := stream.read(_ASSET_CHUNK_BYTES)) or first:
-        first = False
-        yield data
+    def _store_assets(self, named: Iterable[Asset], open_asset: Callable[[Asset], BinaryIO]) -> None:
+        for asset in named:
+            if not asset.sha256:
+                continue
+            self.index.wait()
+            name = self.cover.asset_name(asset.sha256)
+            if not assets.holds(self.connection, name):
+                kept = assets.store(self.connection, self.cover, asset, asset.sha256, open_asset)
+                if self.cover.hides:
+                    # Of a plain archive the name is the digest, and the records name it.
+                    self.manifests.add([Stored(assets.NO_CONVERSATION, name, kept)])

@@ -9,11 +9,14 @@ import msgspec
 from attrs import frozen
 
 from muniment.canonical import record_from_json
+from muniment.crypto import Keyring
+from muniment.errors import DamagedError
 from muniment.model import Origin
-from muniment_plugins.sinks.sqlite import read
+from muniment_plugins.sinks.sqlite import assets, read
+from muniment_plugins.sinks.sqlite.cover import Cover
 from muniment_plugins.sinks.sqlite.encode import decompress
 from muniment_plugins.sinks.sqlite.index import kind_of
-from muniment_plugins.sinks.sqlite.text import scrub
+from muniment_plugins.sinks.sqlite.vault import open_cover
 
 _MAX_PAGE_PROBLEMS = 100
 
@@ -36,7 +39,7 @@ def count(path: Path) -> int:
         connection.close()
 
 
-def check(path: Path, seen: Callable[[], object]) -> Iterator[Problem]:
+def check(path: Path, seen: Callable[[], object], keyring: Keyring | None = None) -> Iterator[Problem]:
     """Yield what is wrong with an archive; ``seen`` is called after each conversation and file.
 
     A conversation is sound when its record parses, has the hash that was noted when it was stored,
@@ -44,12 +47,15 @@ def check(path: Path, seen: Callable[[], object]) -> Iterator[Problem]:
 
     Raises:
         InputError: there is no archive.
+        ConfigError: it is encrypted, and no keyring was given.
+        WrongKeyError: no key of the keyring opens it.
     """
     connection = read.connect(path)
     try:
+        cover = open_cover(connection, path, keyring)
         yield from _pages(connection)
-        yield from _records(connection, seen)
-        yield from _assets(connection, seen)
+        yield from _records(connection, cover, seen)
+        yield from _assets(connection, cover, seen)
         yield from _rows(connection)
     except sqlite3.DatabaseError as error:
         yield Problem(path.name, f"cannot be read any further ({error})")
@@ -63,15 +69,16 @@ def _pages(connection: sqlite3.Connection) -> Iterator[Problem]:
             yield Problem("database", text)
 
 
-def _records(connection: sqlite3.Connection, seen: Callable[[], object]) -> Iterator[Problem]:
-    select = """SELECT c.no, c.id, c.source_hash, c.message_count, r.record
-        FROM conversations c LEFT JOIN records r ON r.conversation = c.no ORDER BY c.no"""
+def _records(connection: sqlite3.Connection, cover: Cover, seen: Callable[[], object]) -> Iterator[Problem]:
+    head = "c.head" if cover.hides else "NULL"
+    select = f"""SELECT c.no, c.id, c.source_hash, c.message_count, {head}, r.record
+        FROM conversations c LEFT JOIN records r ON r.conversation = c.no ORDER BY c.no"""  # noqa: S608 - our names
     messages = connection.cursor()
-    for number, name, source_hash, message_count, blob in connection.execute(select):
+    for number, name, source_hash, message_count, head, blob in connection.execute(select):
         where = f"conversation {number} (`{name}`)"
         if blob is None:
             yield Problem(where, "has no record")
-        elif problem := _record_problem(blob, name, source_hash):
+        elif problem := _record_problem(blob, head, name, source_hash, cover):
             yield Problem(where, problem)
         found = messages.execute("SELECT count(*) FROM messages WHERE conversation=?", (number,)).fetchone()[0]
         if found != message_count:
@@ -79,25 +86,28 @@ def _records(connection: sqlite3.Connection, seen: Callable[[], object]) -> Iter
         seen()
 
 
-def _record_problem(blob: bytes, name: str, source_hash: str) -> str:
+def _record_problem(blob: bytes, head: bytes | None, name: str, source_hash: str, cover: Cover) -> str:
     try:
-        record = record_from_json(decompress(blob), Origin("", ""))
+        record = record_from_json(decompress(cover.record(blob, name)), Origin("", ""))
+        said = cover.source_hash(source_hash, head, name)
     except (msgspec.DecodeError, msgspec.ValidationError, ValueError, EOFError) as error:
         return f"has a damaged record ({type(error).__name__})"
     except Exception as error:  # noqa: BLE001 - the compressor's own error, whose place depends on the Python version
         return f"has a damaged record ({type(error).__name__})"
-    if scrub(record.conversation.id) != name:
+    if cover.key(record.key)[1] != name:
         return "has the record of another conversation"
-    return "" if record.source_hash == source_hash else "has a record that is not the one which was stored"
+    return "" if record.source_hash == said else "has a record that is not the one which was stored"
 
 
-def _assets(connection: sqlite3.Connection, seen: Callable[[], object]) -> Iterator[Problem]:
-    chunks = connection.cursor()
+def _assets(connection: sqlite3.Connection, cover: Cover, seen: Callable[[], object]) -> Iterator[Problem]:
     for (digest,) in connection.execute("SELECT DISTINCT sha256 FROM asset_chunks"):
         actual = hashlib.sha256()
-        for (data,) in chunks.execute("SELECT data FROM asset_chunks WHERE sha256=? ORDER BY position", (digest,)):
-            actual.update(data)
-        if actual.hexdigest() != digest:
+        try:
+            for data in assets.chunks(connection, cover, digest):
+                actual.update(data)
+        except DamagedError:
+            actual = hashlib.sha256(b"damaged")
+        if cover.asset_name(actual.hexdigest()) != digest:
             yield Problem(f"file {digest[:16]}", "has other bytes than were stored")
         seen()
     select = """SELECT DISTINCT a.sha256 FROM assets a WHERE a.sha256 IS NOT NULL

@@ -1,12 +1,14 @@
 """``muniment search``: find what was said."""
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from muniment.cli import screen
+from muniment.cli.keys import keyring_of, keys_options
 from muniment.cli.options import Moment, day, json_option
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ ROLES = ("user", "assistant", "system", "tool")
 @click.option("--source", metavar="VENDOR", help="Only conversations of this vendor, such as chatgpt.")
 @click.option("--after", type=Moment(), help="Only messages from this date on.")
 @click.option("--before", type=Moment(), help="Only messages before this date.")
+@click.option("--scan", is_flag=True, help="Read everything instead of an index: slow; also finds parts of words.")
+@keys_options("key", "passphrase", "service", "opens an encrypted archive, for --scan", variable="MUNIMENT_KEY_FILE")
 @json_option
 def search(
     query: tuple[str, ...],
@@ -32,6 +36,10 @@ def search(
     source: str | None,
     after: datetime | None,
     before: datetime | None,
+    scan: bool,
+    key: tuple[Path, ...],
+    passphrase: tuple[str, ...],
+    service: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Find messages, the best first.
@@ -45,10 +53,15 @@ def search(
       muniment search '"exactly these words"' --role assistant
       muniment search 归档 --archive archive.db --limit 5
       muniment search -- python -snake
+      muniment search --scan --key archive.key tax return
     """
+    from muniment_plugins.sinks.sqlite.scan import scan as read_all
     from muniment_plugins.sinks.sqlite.search import search as find
 
     text = " ".join(query)
+    if scan:
+        keyring = keyring_of(key, passphrase, service) if key or passphrase or service else None
+        find = partial(read_all, keyring=keyring)
     hits = find(Path(archive), text, limit=limit, role=role, source=source, after=after, before=before)
     if as_json:
         import attrs

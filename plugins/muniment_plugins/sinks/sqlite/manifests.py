@@ -16,8 +16,10 @@ from muniment.manifest import Log, Manifest, now, record_leaf
 from muniment.merkle import root_of
 from muniment.model import JSON
 from muniment.proof import SigningKey
+from muniment.retention import purged_keys
 
 _INSERT_RECEIPT = "INSERT INTO receipts(manifest, conversation, key, stored_hash, gone) VALUES(?,?,?,?,?)"
+_PURGES = """SELECT manifest FROM manifests WHERE instr(manifest, '"kind":"purge"') ORDER BY number"""
 _LAST = "SELECT manifest FROM manifests ORDER BY number DESC LIMIT 1"
 _HAS_MANIFESTS_OR_NOTHING = "SELECT EXISTS(SELECT 1 FROM manifests) OR NOT EXISTS(SELECT 1 FROM records)"
 _ADOPTED = """SELECT v.conversation, c.source || ':' || c.id, v.record FROM versions v
@@ -66,6 +68,23 @@ class Manifests:
         """Write the manifest of a run's end, if the run has stored anything."""
         if self._connection.execute("SELECT 1 FROM manifests WHERE run=?", (run,)).fetchone():
             self._append(run=run, report={**self.report, "exit_code": exit_code, "counts": attrs.asdict(counts)})
+
+    def append_event(self, event: Mapping[str, JSON]) -> None:
+        """Write the manifest of what was done to the archive, with all that was added since the last one."""
+        self._append(run=self._ctx.run, event=event)
+
+    def purged(self) -> set[str]:
+        """Return the keys, as receipts have them, of what was purged.
+
+        Raises:
+            FatalError: a manifest that says so is damaged.
+        """
+        try:
+            return set(purged_keys(Manifest.from_json(r[0].encode()) for r in self._connection.execute(_PURGES)))
+        except _UNREADABLE as error:
+            raise FatalError(
+                "a manifest that says what was purged is damaged; restore the archive from a copy"
+            ) from error
 
     def confirmed(self, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
         """Return the checkpoints that are what the manifests say: of another one the partition is read again."""

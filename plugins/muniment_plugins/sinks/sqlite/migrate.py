@@ -10,6 +10,9 @@ STEPS: Mapping[int, str] = {
     # manifest when a run opens the archive.
     1: "ALTER TABLE conversations ADD COLUMN seen TEXT; ALTER TABLE conversations ADD COLUMN absent_since TEXT;"
     + schema.PROOF_TABLES,
+    # An archive is encrypted from its beginning or never: an older one stays as it is.
+    2: "ALTER TABLE conversations ADD COLUMN head BLOB; ALTER TABLE versions ADD COLUMN head BLOB;"
+    + schema.VAULT_TABLE,
 }
 """Version -> the statements that make the next one of it.  Columns are added at the end, as a new archive has them."""
 

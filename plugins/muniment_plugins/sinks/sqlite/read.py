@@ -5,14 +5,16 @@ import io
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from muniment import FatalError, InputError, Known, Record
 from muniment.canonical import record_from_json
+from muniment.crypto import Keyring
 from muniment.model import Origin
-from muniment_plugins.sinks.sqlite import schema
+from muniment_plugins.sinks.sqlite import assets, schema
+from muniment_plugins.sinks.sqlite.cover import Cover
 from muniment_plugins.sinks.sqlite.encode import decompress
-from muniment_plugins.sinks.sqlite.text import scrub
+from muniment_plugins.sinks.sqlite.vault import open_cover
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -55,78 +57,98 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, int, int]:
         raise
 
 
-def read_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """Yield (number, record) in the order of the archive."""
+def cover_of(path: Path, keyring: Keyring | None) -> Cover:
+    """Return how what stands in an archive is read: what the functions below take.
+
+    Raises:
+        InputError: there is no archive.
+        ConfigError: it is encrypted, and no keyring was given.
+        WrongKeyError: no key of the keyring opens it.
+    """
+    with contextlib.closing(connect(path)) as connection:
+        return open_cover(connection, path, keyring)
+
+
+def read_records(path: Path, cover: Cover | None = None) -> Iterator[tuple[int, Record]]:
+    """Yield (number, record) in the order of the archive.
+
+    Raises:
+        ConfigError: it is encrypted, and no ``cover`` was given.
+        DamagedError: a record of an encrypted archive is not what was stored in its place.
+    """
     connection = connect(path)
     try:
+        cover = cover or open_cover(connection, path, None)
         last = 0
-        select = "SELECT conversation, record FROM records WHERE conversation>? ORDER BY conversation LIMIT 64"
         # In pages: an open cursor would keep a WAL from being checkpointed while someone tops up.
-        while rows := connection.execute(select, (last,)).fetchall():
-            for number, blob in rows:
-                yield number, record_from_json(decompress(blob), Origin(path.name, "", number, number))
+        while rows := stored_records(connection, last):
+            for number, identity, blob in rows:
+                data = decompress(cover.record(blob, identity))
+                yield number, record_from_json(data, Origin(path.name, "", number, number))
             last = rows[-1][0]
     finally:
         connection.close()
 
 
-def open_asset(path: Path, sha256: str) -> BinaryIO:
+def stored_records(connection: sqlite3.Connection, after: int) -> list[tuple[int, str, bytes]]:
+    """Return the next 64 records, as they are stored: (number, column ``id``, content)."""
+    select = """SELECT conversation, coalesce((SELECT id FROM conversations WHERE no=conversation), ''), record
+        FROM records WHERE conversation>? ORDER BY conversation LIMIT 64"""
+    return connection.execute(select, (after,)).fetchall()
+
+
+def find_record(connection: sqlite3.Connection, cover: Cover, key: str) -> Record | None:
+    """Return the record that an archive holds under a key, if it does."""
+    place = cover.key(key)
+    select = "SELECT record FROM records JOIN conversations ON no=conversation WHERE source=? AND id=?"
+    row = connection.execute(select, place).fetchone()
+    return None if row is None else record_from_json(decompress(cover.record(row[0], place[1])), Origin("", ""))
+
+
+def open_asset(path: Path, sha256: str, cover: Cover | None = None) -> BinaryIO:
     """Return the bytes of an asset, streamed.
 
     Raises:
         FileNotFoundError: the archive does not hold it.
+        ConfigError: it is encrypted, and no ``cover`` was given.
     """
     connection = connect(path)
-    if connection.execute("SELECT 1 FROM asset_chunks WHERE sha256=?", (sha256,)).fetchone() is None:
+    try:
+        cover = cover or open_cover(connection, path, None)
+        name = cover.asset_name(sha256)
+        if connection.execute("SELECT 1 FROM asset_chunks WHERE sha256=?", (name,)).fetchone() is None:
+            raise FileNotFoundError(sha256)
+    except BaseException:
         connection.close()
-        raise FileNotFoundError(sha256)
-    return io.BufferedReader(_ChunkStream(connection, sha256))
-
-
-class _ChunkStream(io.RawIOBase):
-    def __init__(self, connection: sqlite3.Connection, sha256: str) -> None:
-        self._connection = connection
-        select = "SELECT data FROM asset_chunks WHERE sha256=? ORDER BY position"
-        self._rows = connection.execute(select, (sha256,))
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            row = self._rows.fetchone()
-            if row is None:
-                return 0
-            self._rest = memoryview(row[0])
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            self._connection.close()
-        super().close()
+        raise
+    return io.BufferedReader(assets.ChunkStream(connection, cover, name))
 
 
 class ArchiveKnown(Known):
     """What an archive holds, by key, for workers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keyring: Keyring | None = None) -> None:
         self._connection = connect(path)
+        try:
+            self._cover = open_cover(self._connection, path, keyring)
+            has_heads = "head" in {r[1] for r in self._connection.execute("PRAGMA table_info(conversations)")}
+        except BaseException:
+            self._connection.close()
+            raise
+        # An archive of an older version is brought to today's tables when a run opens it, after its workers did.
+        columns = "source_hash, plan_hash, head" if has_heads else "source_hash, plan_hash, NULL"
+        self._select = f"SELECT {columns} FROM conversations WHERE source=? AND id=?"  # noqa: S608 - our own names
 
     def find(self, keys: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-        select = "SELECT source_hash, plan_hash FROM conversations WHERE source=? AND id=?"
         found = {}
         for key in keys:
-            source, _, identity = key.partition(":")
+            source, identity = self._cover.key(key)
             try:
-                row = self._connection.execute(select, (scrub(source), scrub(identity))).fetchone()
+                row = self._connection.execute(self._select, (source, identity)).fetchone()
             except sqlite3.DatabaseError as error:
                 raise FatalError(f"the archive cannot be read: {error}; check the disk, then run again") from error
             if row:
-                found[key] = (row[0], row[1])
+                found[key] = self._cover.source_hash(row[0], row[2], identity), row[1]
         return found
 
     def close(self) -> None:

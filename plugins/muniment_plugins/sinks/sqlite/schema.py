@@ -1,12 +1,12 @@
 """Which tables does an archive have?  Documented in ``docs/formats/sqlite.md``.
 
 ``records`` holds each conversation whole and exact (canonical JSON with the raw JSON, zstd); the
-other tables say the same in columns, for people and SQL.
+other tables say the same in columns, for people and SQL.  In an encrypted archive those stay empty.
 """
 
 from muniment.state import LEDGER_SCHEMA
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x6D756E69  # "muni"
 
 # Also what brings an older archive to them.
@@ -18,12 +18,15 @@ CREATE TABLE IF NOT EXISTS receipts(
     stored_hash BLOB NOT NULL, gone INTEGER NOT NULL);
 """
 
+# A row in it says that the archive is encrypted, and who can open it.
+VAULT_TABLE = "CREATE TABLE IF NOT EXISTS vault(header BLOB NOT NULL);"
+
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS conversations(
     no INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL, account TEXT, title TEXT,
     created_at TEXT, updated_at TEXT, model TEXT, current TEXT, message_count INTEGER NOT NULL,
     metadata TEXT, source_hash TEXT NOT NULL, plan_hash TEXT NOT NULL, run TEXT NOT NULL,
-    seen TEXT, absent_since TEXT);
+    seen TEXT, absent_since TEXT, head BLOB);
 CREATE TABLE IF NOT EXISTS messages(
     no INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL,
     parent_id TEXT, role TEXT NOT NULL, author TEXT, recipient TEXT, created_at TEXT, model TEXT,
@@ -39,7 +42,7 @@ CREATE TABLE IF NOT EXISTS asset_chunks(
 CREATE TABLE IF NOT EXISTS records(conversation INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS versions(
     no INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, source_hash TEXT NOT NULL, run TEXT NOT NULL,
-    superseded_at TEXT NOT NULL, record BLOB NOT NULL);
+    superseded_at TEXT NOT NULL, record BLOB NOT NULL, head BLOB);
 CREATE VIEW IF NOT EXISTS transcript AS
     SELECT c.no AS conversation, c.title, m.position, m.role, m.author, m.created_at, m.model, m.visible,
            (SELECT group_concat(p.text, char(10) || char(10)) FROM parts p WHERE p.message = m.no) AS text
@@ -47,6 +50,7 @@ CREATE VIEW IF NOT EXISTS transcript AS
 CREATE UNIQUE INDEX IF NOT EXISTS conversations_key ON conversations(source, id);
 CREATE UNIQUE INDEX IF NOT EXISTS asset_chunks_key ON asset_chunks(sha256, position);
 {PROOF_TABLES}
+{VAULT_TABLE}
 {LEDGER_SCHEMA}
 """  # noqa: S608 - every name is ours
 
@@ -69,7 +73,7 @@ FTS = {
     "none": "",
 }
 
-INSERT_CONVERSATION = "INSERT INTO conversations VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL)"
+INSERT_CONVERSATION = "INSERT INTO conversations VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,NULL,?)"
 SEE = "UPDATE conversations SET seen=?, absent_since=NULL WHERE source=? AND id=?"
 MARK_ABSENT = """UPDATE conversations SET absent_since=:now
     WHERE absent_since IS NULL AND coalesce(seen, '') NOT IN (SELECT value FROM json_each(:all)) AND EXISTS (

@@ -10,6 +10,7 @@ from muniment import FatalError
 from muniment_plugins.sinks.sqlite.index import kind_of
 from muniment_plugins.sinks.sqlite.read import connect
 from muniment_plugins.sinks.sqlite.text import match_expression, plain, terms
+from muniment_plugins.sinks.sqlite.vault import find_header
 
 MARK_START, MARK_END = "\x02", "\x03"
 SNIPPET_CHARACTERS = 200
@@ -50,6 +51,11 @@ def search(
     connection = connect(path)
     try:
         fts = kind_of(connection)
+        if fts == "none" and find_header(connection) is not None:
+            raise FatalError(
+                f"`{path}` is encrypted, and so has no full-text index; add `--scan --key PATH` to read all of it,"
+                " or search an export"
+            )
         if fts == "none":
             raise FatalError(f"`{path}` was made without a full-text index; import again with `--fts words`")
         hits = _find(connection, "messages_fts", match_expression(query), limit, role, source, after, before)

@@ -9,7 +9,7 @@ from pathlib import Path
 from muniment import Checkpoint, FatalError, Fence, Target
 from muniment.components import Orphan
 from muniment.lock import TargetLock
-from muniment_plugins.sinks.sqlite.archive import discard_load, loading_path, refused
+from muniment_plugins.sinks.sqlite.loading import discard_load, loading_path, refused
 
 _LEDGER = ("(runs)", "(checkpoints)", "(quarantine)", "(conversations)")
 

@@ -76,6 +76,12 @@ def terms(query: str) -> list[str]:
     return [plain(t) for t in texts if t and not (t.startswith("-") and len(t) > 1)]
 
 
+def unwanted(query: str) -> list[str]:
+    """Return what a query leaves out, plain."""
+    words = (m.group(2) for m in _WORD.finditer(query))
+    return [plain(w[1:]) for w in words if w and len(w) > 1 and w.startswith("-")]
+
+
 def plain(text: str) -> str:
     """Return ``text`` without case, diacritics and compatibility forms: alike is found by alike."""
     return "".join(c for c in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(c))

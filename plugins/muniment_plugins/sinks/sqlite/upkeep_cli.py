@@ -8,6 +8,7 @@ import click
 
 from muniment.cli import screen
 from muniment.cli.group import Subcommands
+from muniment.cli.keys import keyring_of, keys_options
 from muniment.cli.options import json_option
 
 archive_argument = click.argument("archive", default="archive.db", type=click.Path(), metavar="[ARCHIVE]")
@@ -20,23 +21,30 @@ def archive() -> None:
 
 @archive.command(short_help="Read everything and compare it with what was stored.")
 @archive_argument
+@keys_options("key", "passphrase", "service", "opens it, if it is encrypted", variable="MUNIMENT_KEY_FILE")
 @json_option
-def check(archive: str, as_json: bool) -> int:
+def check(
+    archive: str, key: tuple[Path, ...], passphrase: tuple[str, ...], service: tuple[str, ...], as_json: bool
+) -> int:
     """Read every page, record and file of an archive and compare them with what was stored.
 
     Nothing is written.  The exit code is 1 where something is wrong: restore the archive from a copy
     then, or import the exports again into a new one.
 
+    An encrypted archive needs its key; `muniment verify` finds changes without one.
+
     \b
-    Example:
+    Examples:
       muniment archive check archive.db
+      muniment archive check archive.db --key archive.key
     """
     from muniment_plugins.sinks.sqlite import check as checking
 
     path = Path(archive)
+    keyring = keyring_of(key, passphrase, service) if key or passphrase or service else None
     total = checking.count(path)
     with _progress(f"checking {path.name}", total) as seen:
-        problems = list(checking.check(path, seen))
+        problems = list(checking.check(path, seen, keyring))
     if as_json:
         screen.out_json({"checked": total, "problems": [{"where": p.where, "what": p.what} for p in problems]})
     else:

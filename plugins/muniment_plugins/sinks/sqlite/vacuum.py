@@ -7,7 +7,8 @@ from pathlib import Path
 from muniment import FatalError
 from muniment.lock import TargetLock
 from muniment_plugins.sinks.sqlite import read
-from muniment_plugins.sinks.sqlite.archive import Archive, refused
+from muniment_plugins.sinks.sqlite.archive import Archive
+from muniment_plugins.sinks.sqlite.loading import refused
 
 
 def vacuum(path: Path) -> tuple[int, int]:
@@ -28,7 +29,7 @@ def vacuum(path: Path) -> tuple[int, int]:
             raise FatalError(
                 f"rewriting `{path}` needs {2 * before:,} free bytes beside it; free some space and run again"
             )
-        archive = Archive(path, fts="none", loading=False)
+        archive = Archive(path, fts="none", loading=False, keyless=True)
         try:
             archive.index.merge()
             archive.connection.execute("VACUUM")

@@ -1,54 +1,57 @@
 """Is an archive what its manifests say?  Every record, file and row read and compared; nothing written."""
 
 import contextlib
-import hashlib
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 from attrs import define, field
 
 from muniment import Record
 from muniment.canonical import record_from_json
-from muniment.components import Checkpoint, Counts
+from muniment.crypto import Keyring
+from muniment.errors import DamagedError
 from muniment.manifest import Log, Manifest
 from muniment.merkle import root_of
 from muniment.model import Origin
 from muniment.proof import SignedHead, VerifierKey
-from muniment.state import quarantine_id
-from muniment.verification import Entries, Finding, Inspection, check_log
+from muniment.verification import Entries, Finding, Inspection, Purges, check_log
 from muniment_plugins.sinks.sqlite import read
-from muniment_plugins.sinks.sqlite.archive import asset_row
+from muniment_plugins.sinks.sqlite.assets import NO_CONVERSATION, row
+from muniment_plugins.sinks.sqlite.cover import Cover, Encrypted, head_of, stored_hash
 from muniment_plugins.sinks.sqlite.encode import decompress, encode
 from muniment_plugins.sinks.sqlite.manifests import receipts_of
+from muniment_plugins.sinks.sqlite.vault import find_cover
+from muniment_plugins.sinks.sqlite.verify_assets import AssetsCheck, stored_digests
+from muniment_plugins.sinks.sqlite.verify_ledger import LedgerCheck
 
-_CONVERSATIONS = """SELECT c.no, c.source || ':' || c.id, c.source, c.id, c.account, c.title, c.created_at,
-    c.updated_at, c.model, c.current, c.message_count, c.metadata, r.record
-    FROM conversations c LEFT JOIN records r ON r.conversation = c.no ORDER BY c.no"""
 _MESSAGES = """SELECT no, position, id, parent_id, role, author, recipient, created_at, model, hidden, visible, status,
     metadata FROM messages WHERE conversation=? ORDER BY no"""
 _PARTS = """SELECT m.position, p.position, p.type, p.kind, p.text, p.file_id FROM messages m
     JOIN parts p ON p.message = m.no WHERE m.conversation=? ORDER BY p.message, p.position, p.no"""
 _ASSETS = "SELECT id, name, mime_type, size, sha256, missing FROM assets WHERE conversation=? ORDER BY id"
-_RECEIPTS = """SELECT conversation, key, stored_hash, gone FROM receipts ORDER BY conversation, no"""
+_RECEIPTS = "SELECT conversation, key, stored_hash, gone FROM receipts WHERE conversation<>? ORDER BY conversation, no"
 _COLUMNS = (
     "source", "id", "account", "title", "created_at", "updated_at", "model", "current", "message_count", "metadata",
 )  # fmt: skip
 
 
-def verify(path: Path, inspection: Inspection) -> Iterator[Finding]:
+def verify(path: Path, inspection: Inspection, keyring: Keyring | None = None) -> Iterator[Finding]:
     """Yield what is wrong with an archive.
+
+    Without a keyring what is encrypted is compared with its digests.
 
     Raises:
         InputError: there is no archive.
+        WrongKeyError: no key of the keyring opens it.
     """
     connection = read.connect(path)
     try:
-        yield from _Check(connection, inspection).findings()
+        yield from _Check(connection, inspection, find_cover(connection, keyring)).findings()
+    except DamagedError as error:
+        yield Finding("changed", "vault", str(error))
     except sqlite3.DatabaseError as error:
         yield Finding("unreadable", path.name, f"it cannot be read any further ({error})")
     except (OverflowError, ValueError, TypeError, AttributeError) as error:
@@ -70,8 +73,23 @@ class _Held:
 class _Check:
     connection: sqlite3.Connection
     inspection: Inspection
+    cover: Cover | None
     named_assets: set[str] = field(factory=set)
     needs_manifests: bool = True
+
+    @property
+    def hides(self) -> bool:
+        return self.cover is None or self.cover.hides
+
+    @property
+    def key(self) -> str:
+        """What of `conversations` its receipts call a record."""
+        return "id" if self.hides else "source || ':' || id"
+
+    @property
+    def head(self) -> str:
+        # An older archive has no such column.
+        return "head" if self.hides else "NULL"
 
     def findings(self) -> Iterator[Finding]:
         tables = {r[0] for r in self.connection.execute("SELECT name FROM sqlite_master")}
@@ -86,10 +104,12 @@ class _Check:
             yield from check_log(self._entries(), self.inspection)
             yield from self._notes()
             yield from self._units()
-            yield from self._ledger()
+            yield from LedgerCheck(self.connection, self._manifests()).findings()
+            yield from self._purges()
         yield from self._conversations()
         yield from self._versions()
-        yield from self._assets()
+        digests = stored_digests(self.connection) if self.hides and self.needs_manifests else {}
+        yield from AssetsCheck(self.connection, self.inspection, self.cover, digests, self.named_assets).findings()
         yield from self._rows()
 
     def _all(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -158,43 +178,21 @@ class _Check:
             if number not in numbers:
                 yield Finding("extra", f"manifest {number}", "there are receipts of records, but no such manifest")
 
-    def _ledger(self) -> Iterator[Finding]:
-        """Compare checkpoints, quarantine and ends of runs with what the manifests say of them."""
-        checkpoints: dict[str, tuple[Any, ...]] = {}
-        entries: dict[str, tuple[Any, ...]] = {}
-        ends: dict[str, tuple[Any, ...]] = {}
-        writing: set[str] = set()
-        has_all = False
+    def _purges(self) -> Iterator[Finding]:
+        """Compare what purges say that they took away with the receipts."""
+        purges = Purges()
         for manifest in self._manifests():
-            has_all = has_all or (manifest.number == 1 and "adopted" not in manifest.report)
-            if manifest.unit is not None:
-                writing.add(manifest.run)
-                checkpoints[manifest.unit.checkpoint.partition] = _checkpoint(manifest.unit.checkpoint)
-                entries.update((_quarantine_id(r), (r.stage, r.reason)) for r in manifest.unit.quarantined)
-            elif "exit_code" in manifest.report:
-                ends[manifest.run] = (manifest.report["exit_code"], *attrs.astuple(Counts(**manifest.report["counts"])))
-        yield from self._same("checkpoint", checkpoints, self._checkpoints(), has_all=has_all)
-        found = {r[0]: r[1:] for r in self._all("SELECT id, stage, reason FROM quarantine")}
-        yield from self._same("quarantine entry", entries, found, has_all=has_all)
-        select = "SELECT run, exit_code, read, stored, unchanged, dropped, quarantined FROM runs"
-        runs = {r[0]: r[1:] for r in self._all(select)}
-        yield from self._same("run", ends, runs, has_all=False)
-        for run in sorted(writing - ends.keys()):
-            if run in runs and runs[run][0] is not None:
-                yield Finding("missing", f"run `{run}`", "it has ended, and the manifest that says so is gone")
-
-    def _checkpoints(self) -> dict[str, tuple[Any, ...]]:
-        select = "SELECT partition, fingerprint, position, sequence, finished, records, plan_hash, run FROM checkpoints"
-        return {r[0]: (r[1], _parsed(r[2]), *r[3:]) for r in self._all(select)}
-
-    def _same(self, what: str, said: dict[str, Any], found: dict[str, Any], *, has_all: bool) -> Iterator[Finding]:
-        for name, value in said.items():
-            if name not in found:
-                yield Finding("missing", f"{what} `{name}`", "a manifest names it, and it is gone")
-            elif tuple(value) != tuple(found[name]):
-                yield Finding("changed", f"{what} `{name}`", "it is not what the manifests say")
-        for name in found.keys() - said.keys() if has_all else ():
-            yield Finding("extra", f"{what} `{name}`", "no manifest names it")
+            purges.hear(manifest)
+        if not purges.keys:
+            return
+        for number, receipt in receipts_of(self.connection):
+            is_record = receipt.conversation != NO_CONVERSATION
+            purges.receipt(number, receipt.key, receipt.stored_hash.hex(), gone=receipt.gone, is_record=is_record)
+        yield from purges.findings("manifest {}".format)
+        for _, held in self._held():
+            if held.hashes and held.key in purges.keys:
+                said = f"it is held, and manifest {purges.keys[held.key]} purged it"
+                yield Finding("extra", f"record `{held.key}`", said)
 
     # --- records ----------------------------------------------------------------------------
 
@@ -203,7 +201,10 @@ class _Check:
         chosen = set(self.inspection.choose(numbers))
         held = self._held()
         waiting = next(held, None)
-        for number, key, *columns, blob in self.connection.execute(_CONVERSATIONS):
+        columns = ", ".join(_COLUMNS)
+        select = f"""SELECT no, {self.key}, {columns}, {self.head}, record FROM conversations
+            LEFT JOIN records ON conversation = no ORDER BY no"""  # noqa: S608 - our names
+        for number, key, *columns, head, blob in self.connection.execute(select):
             while waiting and waiting[0] < number:
                 yield from self._gone(waiting[1])
                 waiting = next(held, None)
@@ -211,7 +212,7 @@ class _Check:
             if waiting and waiting[0] == number:
                 mine, waiting = waiting[1], next(held, None)
             if number in chosen:
-                yield from self._conversation(number, key, columns, blob, mine)
+                yield from self._conversation(number, key, columns, (blob, head), mine)
                 self.inspection.seen()
         while waiting:
             yield from self._gone(waiting[1])
@@ -222,16 +223,16 @@ class _Check:
         if not self.needs_manifests:
             return
         number, held = None, _Held("")
-        for conversation, key, stored_hash, gone in self.connection.execute(_RECEIPTS):
+        for conversation, key, digest, gone in self.connection.execute(_RECEIPTS, (NO_CONVERSATION,)):
             if conversation != number:
                 if number is not None:
                     yield number, held
                 number, held = conversation, _Held(key)
             if gone:
                 with contextlib.suppress(ValueError):
-                    held.hashes.remove(bytes(stored_hash))
+                    held.hashes.remove(bytes(digest))
             else:
-                held.hashes.append(bytes(stored_hash))
+                held.hashes.append(bytes(digest))
                 held.key = key
         if number is not None:
             yield number, held
@@ -241,25 +242,50 @@ class _Check:
             yield Finding("missing", f"record `{held.key}`", "it was stored, and is gone")
 
     def _conversation(
-        self, number: int, key: str, columns: Sequence[Any], blob: bytes | None, held: _Held | None
+        self, number: int, key: str, columns: Sequence[Any], stored: tuple[Any, Any], held: _Held | None
     ) -> Iterator[Finding]:
         where = f"record `{key}`"
         self.inspection.objects += 1
-        if blob is None:
+        if stored[0] is None:
             yield Finding("missing", where, "its row is here, its content is gone")
             return
-        blob = bytes(_bytes(blob))
-        if self.needs_manifests and (problem := self._stored(where, key, hashlib.sha256(blob).digest(), held)):
+        blob, head = bytes(_bytes(stored[0])), None if stored[1] is None else bytes(_bytes(stored[1]))
+        if self.needs_manifests and (problem := self._stored(where, key, stored_hash(blob, head), held)):
             yield problem
             return
+        if self.hides:
+            yield from self._hidden_columns(where, columns)
+        if self.cover is None:
+            self.inspection.undecoded += 1
+            return
         try:
-            record = record_from_json(decompress(blob), Origin("", ""))
+            record = record_from_json(decompress(self.cover.record(blob, key)), Origin("", ""))
         except Exception as error:  # noqa: BLE001 - whatever the compressor makes of damaged bytes
             yield Finding("unreadable", where, f"its content cannot be decoded ({type(error).__name__})")
             return
         self.inspection.records += 1
         self._name_assets(record)
-        yield from self._columns(number, where, columns, record)
+        if isinstance(self.cover, Encrypted):
+            yield from self._head(where, key, head, record, self.cover)
+        else:
+            yield from self._columns(number, where, columns, record)
+
+    def _hidden_columns(self, where: str, columns: Sequence[Any]) -> Iterator[Finding]:
+        for name, found in zip(_COLUMNS, columns, strict=True):
+            if name != "id" and found:
+                yield Finding(
+                    "changed", where, f"column `{name}` of `conversations` is not as an encrypted archive has it"
+                )
+
+    def _head(self, where: str, key: str, head: bytes | None, record: Record, cover: Encrypted) -> Iterator[Finding]:
+        try:
+            found = cover.head(head, key)
+        except (DamagedError, ValueError, TypeError):
+            yield Finding("unreadable", where, "its head cannot be decrypted")
+            return
+        rows = encode(record, indexed=False)
+        if cover.key(record.key)[1] != key or found != head_of(rows, found.source_hash):
+            yield Finding("changed", where, "its head is not what its record says")
 
     def _stored(self, where: str, key: str, digest: bytes, held: _Held | None) -> Finding | None:
         if held is None or not held.hashes:
@@ -289,57 +315,42 @@ class _Check:
         if parts != [_plain(p) for p in rows.parts]:
             yield Finding("changed", where, "its rows in `parts` are not what its record says")
         assets = self._all(_ASSETS, number)
-        if assets != sorted((asset_row(a) for a in record.conversation.assets), key=lambda a: str(a[0])):
+        if assets != sorted((row(a) for a in record.conversation.assets), key=lambda a: str(a[0])):
             yield Finding("changed", where, "its rows in `assets` are not what its record says")
 
     def _versions(self) -> Iterator[Finding]:
         """Compare the earlier states of each conversation with the receipts that came before its last."""
         if not self.needs_manifests:
             return
-        keys = dict(self._all("SELECT no, source || ':' || id FROM conversations"))
+        keys = dict(self._all(f"SELECT no, {self.key} FROM conversations"))  # noqa: S608 - our names
         expected: Counter[tuple[int, bytes]] = Counter()
         for number, held in self._held():
             expected.update((number, digest) for digest in held.hashes[:-1])
-        for number, blob in self.connection.execute("SELECT conversation, record FROM versions ORDER BY no"):
+        select = f"SELECT conversation, record, {self.head} FROM versions ORDER BY no"  # noqa: S608 - our names
+        for number, blob, head in self.connection.execute(select):
             data = bytes(_bytes(blob))
-            known = number, hashlib.sha256(data).digest()
+            known = number, stored_hash(data, None if head is None else bytes(_bytes(head)))
             where = f"an earlier version of `{keys.get(number, number)}`"
             if not expected[known]:
                 yield Finding("changed", where, "it is not what was stored")
                 continue
             expected[known] -= 1
+            if self.cover is None:
+                continue
             with contextlib.suppress(Exception):
-                self._name_assets(record_from_json(decompress(data), Origin("", "")))
+                content = self.cover.record(data, str(keys.get(number)))
+                self._name_assets(record_from_json(decompress(content), Origin("", "")))
         for (number, _), count in expected.items():
             if count:
                 yield Finding(
                     "missing", f"an earlier version of `{keys.get(number, number)}`", "it was stored, and is gone"
                 )
 
-    # --- files and rows ---------------------------------------------------------------------
+    # --- rows ------------------------------------------------------------------------------
 
     def _name_assets(self, record: Record) -> None:
-        self.named_assets.update(a.sha256 for a in record.conversation.assets if a.sha256)
-
-    def _assets(self) -> Iterator[Finding]:
-        found = [r[0] for r in self.connection.execute("SELECT DISTINCT sha256 FROM asset_chunks")]
-        chunks = self.connection.cursor()
-        for digest in self.inspection.choose(found):
-            actual = hashlib.sha256()
-            select = "SELECT data FROM asset_chunks WHERE sha256=? ORDER BY position"
-            for (data,) in chunks.execute(select, (digest,)):
-                actual.update(_bytes(data))
-            self.inspection.objects += 1
-            self.inspection.seen()
-            if actual.hexdigest() != digest:
-                yield Finding("changed", f"file {digest}", "its bytes are not what was stored")
-        for digest in sorted(self.named_assets - set(found)):
-            yield Finding("missing", f"file {digest}", "a record names it, and it is gone")
-        if self.inspection.sample is None:
-            # What only a changed record names is told with that record; its row still does.
-            rows = {r[0] for r in self.connection.execute("SELECT sha256 FROM assets")}
-            for digest in sorted(set(map(str, found)) - self.named_assets - rows):
-                yield Finding("extra", f"file {digest}", "no record names it")
+        name = self.cover.asset_name if self.cover else str
+        self.named_assets.update(name(a.sha256) for a in record.conversation.assets if a.sha256)
 
     def _rows(self) -> Iterator[Finding]:
         """Find rows that belong to no conversation."""
@@ -348,22 +359,9 @@ class _Check:
             select = f"SELECT count(*) FROM {table} WHERE {owner} NOT IN (SELECT no FROM {owner}s)"  # noqa: S608 - our names
             if found := self._all(select)[0][0]:
                 yield Finding("extra", table, f"{found} of its rows belong to nothing")
-
-
-def _checkpoint(c: Checkpoint) -> tuple[Any, ...]:
-    return c.fingerprint, c.position, c.sequence, int(c.finished), c.records, c.plan_hash, c.run
-
-
-def _parsed(text: Any) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError):
-        return text
-
-
-def _quarantine_id(rejected: Any) -> str:
-    origin = rejected.origin
-    return quarantine_id(origin.partition, origin.start, origin.end, rejected.stage)
+        for table in ("messages", "parts", "assets") if self.hides else ():
+            if found := self._all(f"SELECT count(*) FROM {table}")[0][0]:  # noqa: S608 - our names
+                yield Finding("extra", table, f"it has {found} rows, and none in an encrypted archive")
 
 
 def _bytes(value: Any) -> bytes:

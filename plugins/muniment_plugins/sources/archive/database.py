@@ -7,20 +7,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from muniment import Asset, Chunk, Idle, InputError, Partition, Position, Reader
+from muniment import Asset, Chunk, Idle, InputError, Origin, Partition, Position, Reader, Rejected
+from muniment.crypto import Keyring
+from muniment.errors import DamagedError
 from muniment_plugins.sinks.sqlite import read
 from muniment_plugins.sources.archive.decode import Row
 
 _CHUNK_BYTES = 1 << 18
-_PAGE_ROWS = 64
 
 
 class DatabaseReader(Reader):
     """Reads an archive as one partition; positions are conversation numbers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keyring: Keyring | None = None) -> None:
         self._path = path
-        read.connect(path).close()
+        self._cover = read.cover_of(path, keyring)
 
     def partitions(self) -> Iterator[Partition]:
         with closing(read.connect(self._path)) as connection:
@@ -38,29 +39,34 @@ class DatabaseReader(Reader):
     def read(self, partition: Partition, after: Position | None) -> Iterator[Chunk | Idle]:
         last = 0 if after is None else int(after)
         rows: list[Row] = []
+        rejected: list[Rejected] = []
         size = 0
-        for row in self._rows(last):
-            rows.append(row)
-            size += len(row.record)
+        for number, identity, record in self._stored(last):
+            try:
+                # Decrypted here, since workers have no keys.
+                rows.append(Row(number, self._path.name, self._cover.record(record, identity)))
+            except DamagedError:
+                origin = Origin(self._path.name, partition.id, number, number)
+                rejected.append(Rejected(origin, "read", "the stored record is damaged, or stands in the wrong place"))
+            size += len(record)
+            last = number
             if size >= _CHUNK_BYTES:
-                yield Chunk(partition, 0, row.number, tuple(rows), size)
-                rows, size = [], 0
-        if rows:
-            yield Chunk(partition, 0, rows[-1].number, tuple(rows), size)
+                yield Chunk(partition, 0, last, tuple(rows), size, tuple(rejected))
+                rows, rejected, size = [], [], 0
+        if rows or rejected:
+            yield Chunk(partition, 0, last, tuple(rows), size, tuple(rejected))
 
     def open_asset(self, asset: Asset) -> BinaryIO:
         if asset.sha256 is None:
             raise FileNotFoundError(asset.id)
-        return read.open_asset(self._path, asset.sha256)
+        return read.open_asset(self._path, asset.sha256, self._cover)
 
-    def _rows(self, last: int) -> Iterator[Row]:
-        select = "SELECT conversation, record FROM records WHERE conversation>? ORDER BY conversation LIMIT ?"
+    def _stored(self, last: int) -> Iterator[tuple[int, str, bytes]]:
         try:
             with closing(read.connect(self._path)) as connection:
                 # In pages: an open cursor would keep a WAL from being checkpointed while someone tops up.
-                while page := connection.execute(select, (last, _PAGE_ROWS)).fetchall():
-                    for number, record in page:
-                        yield Row(number, self._path.name, record)
+                while page := read.stored_records(connection, last):
+                    yield from page
                     last = page[-1][0]
         except sqlite3.DatabaseError as error:
             raise InputError(f"`{self._path}` is damaged ({error}); restore it from a copy") from error

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from muniment import InputError
+from muniment.crypto import is_encrypted
 from muniment.objects import decompressing
+from muniment.sinks.cover import Cover
 
 _MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"\xfd7zXZ\x00": ".xz"}
 _BUFFER = 1 << 20
@@ -45,8 +47,14 @@ def kind_of(path: Path) -> Kind:
     return Kind.FILE
 
 
-def inflated(raw: BinaryIO) -> io.BufferedReader:
-    """Return the plain bytes of an open file, whether it is compressed or not."""
+def inflated(raw: BinaryIO, cover: Cover) -> io.BufferedReader:
+    """Return the plain bytes of an open file, whether it is compressed or not.
+
+    Raises:
+        WrongKeyError: no key opens it.
+        DamagedError: it is not what was encrypted, or not encrypted where all is.
+    """
+    raw = cover.opened(raw)
     head = raw.read(6)
     raw.seek(0)
     name = next((ending for magic, ending in _MAGIC.items() if head.startswith(magic)), "")
@@ -56,6 +64,12 @@ def inflated(raw: BinaryIO) -> io.BufferedReader:
     if stream.peek(3)[:3] == _BOM:
         stream.read(3)
     return stream
+
+
+def is_encrypted_at(path: Path) -> bool:
+    """Say whether a file begins as encrypted ones do."""
+    with path.open("rb") as stream:
+        return is_encrypted(stream.read(16))
 
 
 def is_array(stream: io.BufferedReader) -> bool | None:

@@ -9,13 +9,16 @@ import msgspec
 from attrs import define, field, frozen
 
 from muniment import InputError
+from muniment.crypto import SUFFIX
 from muniment.manifest import parse
 from muniment.names import stem
 from muniment_plugins.sources.archive.detect import Kind
 
 MANIFESTS = ".muniment/manifests"
 _READABLE = ("jsonl", "json")
-_ENDINGS = tuple(f".{name}{packed}" for name in _READABLE for packed in ("", ".gz", ".zst", ".xz"))
+_ENDINGS = tuple(
+    f".{name}{packed}{sealed}" for name in _READABLE for packed in ("", ".gz", ".zst", ".xz") for sealed in ("", SUFFIX)
+)
 _EARLIER = ".earlier-"
 
 
@@ -70,14 +73,20 @@ class Inventory:
     unreadable: int = 0
 
 
+class _MadeBy(msgspec.Struct):
+    number: int
+    format: str
+
+
 class _Object(msgspec.Struct):
     name: str
     records: list[list[Any]] = []
+    of: _MadeBy | None = None
 
 
 class _Manifest(msgspec.Struct):
-    mode: str
-    format: str
+    number: int
+    format: str = ""
     objects: list[_Object] = []
     removed: list[str] = []
 
@@ -101,7 +110,7 @@ def inventory(path: Path, kind: Kind) -> Inventory:
 
 def _from_manifests(root: Path, files: Iterable[Path]) -> Inventory:
     content = hashlib.sha256()
-    found: dict[str, tuple[str, FilePart]] = {}
+    found: dict[str, tuple[str, FilePart, int]] = {}
     for file in files:
         data = _bytes_of(file)
         content.update(data)
@@ -110,13 +119,15 @@ def _from_manifests(root: Path, files: Iterable[Path]) -> Inventory:
             found.pop(name, None)
         for made in manifest.objects:
             # A mirror keeps such a copy where it could not merge; the object itself holds the newest.
-            if made.name.startswith(stem(made.name) + _EARLIER):
+            if not made.records or made.name.startswith(stem(made.name) + _EARLIER):
                 continue
             rows = tuple((str(r[0]), bool(r[-1])) for r in made.records)
             found.pop(made.name, None)
-            found[made.name] = manifest.format, FilePart(_inside(root, made.name), made.name, rows)
-    parts = [part for form, part in found.values() if form in _READABLE]
-    others = sorted({form for form, _ in found.values() if form not in _READABLE})
+            by = made.of or manifest
+            found[made.name] = by.format, FilePart(_inside(root, made.name), made.name, rows), by.number
+    # What was written anew counts as when it was first stored: versions have an order.
+    parts = [part for form, part, _ in sorted(found.values(), key=lambda f: f[2]) if form in _READABLE]
+    others = sorted({form for form, _, _ in found.values() if form not in _READABLE})
     if others and not parts:
         names = ", ".join(f"`{name}`" for name in others)
         raise InputError(f"`{root}` holds format {names}, which cannot be read back; only jsonl and json can")

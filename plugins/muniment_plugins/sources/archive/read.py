@@ -25,10 +25,14 @@ from muniment import (
     RecordError,
     Rejected,
 )
+from muniment.crypto import SUFFIX, Keyring, Vault
+from muniment.crypto.folders import VAULT
+from muniment.errors import ConfigError
 from muniment.names import asset_name
+from muniment.sinks.cover import Cover, Encrypted
 from muniment_plugins.formats.cut import Piece, cut_array, cut_lines
 from muniment_plugins.sources.archive.decode import Stored
-from muniment_plugins.sources.archive.detect import Kind, inflated, is_array
+from muniment_plugins.sources.archive.detect import Kind, inflated, is_array, is_encrypted_at
 from muniment_plugins.sources.archive.parts import FilePart, Inventory, Versioned, digest, inventory
 
 _CHUNK_BYTES = 1 << 20
@@ -49,9 +53,10 @@ class PartsReader(Reader):
     Positions count conversations: the same archive always gives them in the same order.
     """
 
-    def __init__(self, path: Path, kind: Kind) -> None:
+    def __init__(self, path: Path, kind: Kind, keyring: Keyring | None = None) -> None:
         self._path = path
         self._kind = kind
+        self._cover = _cover(path, kind, keyring)
         self._inventory = Inventory(())
         self._versioned = Versioned()
 
@@ -78,7 +83,7 @@ class PartsReader(Reader):
         done = 0 if after is None else int(after)
         progress, taken = _Progress(), _Taken()
         with tempfile.TemporaryFile() as spool:
-            items = self._items(_Spool(spool), partition.id, progress)
+            items = self._items(_Spool(spool, self._cover), partition.id, progress)
             for count, item in enumerate(items, 1):
                 if count <= done:
                     continue
@@ -93,6 +98,11 @@ class PartsReader(Reader):
         if asset.sha256 is None or not _SHA256.fullmatch(asset.sha256):
             raise FileNotFoundError(asset.id)
         for folder in self._asset_folders():
+            if self._cover.hides:
+                sealed = folder / self._cover.asset_name(asset)
+                if sealed.is_file():
+                    return self._cover.opened(sealed.open("rb"))
+                continue
             exact = folder / asset_name(asset.sha256, asset.name, asset.mime_type)
             if exact.is_file():
                 return exact.open("rb")
@@ -104,7 +114,7 @@ class PartsReader(Reader):
         if self._kind is Kind.FOLDER:
             return [self._path / "assets"]
         name, parent = self._path.name, self._path.parent
-        for ending in (".gz", ".zst", ".xz", ".jsonl", ".json"):
+        for ending in (SUFFIX, ".gz", ".zst", ".xz", ".jsonl", ".json"):
             name = name.removesuffix(ending)
         return [parent / f"{name}-assets", parent / "assets"]
 
@@ -118,7 +128,7 @@ class PartsReader(Reader):
             with part.path.open("rb") as raw:
                 content.update(hashlib.file_digest(raw, "sha256").digest())
             try:
-                for piece in _pieces(part, _Progress()):
+                for piece in _pieces(part, _Progress(), self._cover):
                     key = _key_of(piece)
                     if key is None:
                         others += 1
@@ -139,12 +149,13 @@ class PartsReader(Reader):
         several = self._versioned.several
         remaining = {key: v.count for key, v in several.items()}
         skipped = {key: v.skip for key, v in several.items() if v.skip}
+        noted = self._cover.key if self._inventory.fingerprint else str
         for part in self._inventory.parts:
             try:
-                for piece in _pieces(part, progress):
+                for piece in _pieces(part, progress, self._cover):
                     # Most keys occur once; then there is nothing to look up.
                     key = _key_of(piece) if remaining else None
-                    number = digest(key) if key is not None else 0
+                    number = digest(noted(key)) if key is not None else 0
                     if number not in remaining:
                         yield Stored(((part.label, piece),))
                     elif skipped.get(number):
@@ -200,17 +211,18 @@ class _Spool:
     """Earlier versions, kept on the disk until the last one comes."""
 
     file: BinaryIO
+    cover: Cover
     places: dict[int, list[tuple[str, int, int, int, int]]] = field(factory=dict)
 
     def put(self, key: int, label: str, piece: Piece) -> None:
         at = self.file.seek(0, 2)
-        self.file.write(piece.data)
-        self.places.setdefault(key, []).append((label, piece.start, piece.end, at, len(piece.data)))
+        size = self.file.write(self.cover.spooled(piece.data))
+        self.places.setdefault(key, []).append((label, piece.start, piece.end, at, size))
 
     def take(self, key: int) -> Iterator[tuple[str, Piece]]:
         for label, start, end, at, size in self.places.pop(key, ()):
             self.file.seek(at)
-            yield label, Piece(start, end, self.file.read(size))
+            yield label, Piece(start, end, self.cover.unspooled(self.file.read(size)))
 
 
 def _key_of(piece: Piece) -> str | None:
@@ -232,14 +244,41 @@ def _awkward_key(piece: Piece) -> str | None:
     return None
 
 
-def _pieces(part: FilePart, progress: _Progress) -> Iterator[Piece]:
+def _cover(path: Path, kind: Kind, keyring: Keyring | None) -> Cover:
+    """Return what opens the files of an archive.
+
+    Raises:
+        ConfigError: it is encrypted, and there is no keyring.
+        InputError: its vault is missing or damaged.
+        WrongKeyError: no key opens it.
+    """
+    if kind is Kind.FOLDER:
+        vault = path / VAULT
+        sealed = vault.is_file()
+    else:
+        sealed = is_encrypted_at(path)
+        name = path.name.removesuffix(SUFFIX)
+        for ending in (".gz", ".zst", ".xz", ".jsonl", ".json"):
+            name = name.removesuffix(ending)
+        vault = path.parent / f"{name}-assets" / ".vault"
+    if not sealed:
+        return Cover()
+    if keyring is None:
+        raise ConfigError(f"`{path}` is encrypted; give its key with `encryption`, or `--key` on the command line")
+    if not vault.is_file():
+        # A file that has come alone; its assets have not.
+        return Encrypted(keyring, Vault.new(keyring))
+    return Encrypted(keyring, Vault.open(vault.read_bytes(), keyring))
+
+
+def _pieces(part: FilePart, progress: _Progress, cover: Cover) -> Iterator[Piece]:
     """Yield what a file is cut into.
 
     Raises:
         RecordError: it ends in the middle of a record.
         InputError: it cannot be read, or is neither JSON Lines nor JSON.
     """
-    with _readable(part), part.path.open("rb") as raw, inflated(raw) as stream:
+    with _readable(part), part.path.open("rb") as raw, inflated(raw, cover) as stream:
         before = 0
         array = is_array(stream)
         if array is None:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from muniment import Chunk, Context, Reader, Record, Rejected, Replay, Source, option
+from muniment import Chunk, Context, Origin, Partition, Reader, Record, Rejected, Replay, Source, option
 
 
 @frozen(kw_only=True)
@@ -25,7 +25,7 @@ class ChatGPTExport(Source):
         identity=False,
     )
     max_conversation_bytes: int = option(
-        "A larger conversation is quarantined: archiving it takes about seven times its bytes in memory.",
+        "A larger conversation is quarantined: archiving it takes about four times its bytes in memory.",
         default=128 << 20,
         identity=False,
     )
@@ -51,3 +51,14 @@ class ChatGPTExport(Source):
         from muniment_plugins.sources.chatgpt_export.decode import decode_chunk
 
         yield from decode_chunk(chunk)
+
+    def slices(self, chunk: Chunk) -> Iterator[tuple[Origin, bytes]]:
+        partition = chunk.partition
+        for start, end, data in chunk.data:
+            yield Origin(partition.label, partition.id, start, end), data
+
+    def restore(self, partition: Partition, origin: Origin, data: bytes) -> Chunk:
+        from muniment_plugins.sources.chatgpt_export.decode import KEPT
+
+        partition = evolve(partition, locator={**partition.locator, KEPT: True})
+        return Chunk(partition, 0, origin.end, ((origin.start, origin.end, data),), len(data))

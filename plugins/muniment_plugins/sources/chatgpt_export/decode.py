@@ -6,15 +6,15 @@ from hashlib import sha256
 
 from attrs import fields
 
-from muniment import Chunk, Conversation, Origin, Partition, Raw, Record, RecordError, Rejected
+from muniment import Chunk, Conversation, InputError, Origin, Partition, Raw, Record, RecordError, Rejected
 from muniment.canonical import source_hash
 from muniment_plugins.sources.chatgpt_export.assets import Assets
 from muniment_plugins.sources.chatgpt_export.container import Limits
 from muniment_plugins.sources.chatgpt_export.layout import open_export
-from muniment_plugins.sources.chatgpt_export.messages import Messages
+from muniment_plugins.sources.chatgpt_export.messages import LargeMessages, Messages
 from muniment_plugins.sources.chatgpt_export.parts import Gathered, Values, kept
-from muniment_plugins.sources.chatgpt_export.shapes import Envelope, parse
-from muniment_plugins.sources.chatgpt_export.sidecars import Sidecars
+from muniment_plugins.sources.chatgpt_export.shapes import Envelope, LargeNodes, parse
+from muniment_plugins.sources.chatgpt_export.sidecars import Gone, Sidecars, Surroundings
 from muniment_plugins.sources.chatgpt_export.times import read_time, unread_times
 from muniment_plugins.sources.chatgpt_export.tree import arrange
 
@@ -34,6 +34,9 @@ _FACTS = (
 )  # fmt: skip
 _PROJECT = "g-p-"
 _CACHED_EXPORTS = 4
+
+KEPT = "kept"
+"""In a locator it says that the conversation was kept: the export may be gone, or be another one by now."""
 
 
 def decode_chunk(chunk: Chunk) -> Iterator[Record | Rejected]:
@@ -70,7 +73,8 @@ def _decode(data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets) -> 
     conversation_id = _id(envelope) or f"sha256-{sha256(data).hexdigest()[:32]}"
     tree = arrange(nodes, envelope.current_node)
     gathered = Gathered(assets)
-    make = Messages(conversation_id, nodes, sidecars, gathered).make
+    kind = LargeMessages if isinstance(nodes, LargeNodes) else Messages
+    make = kind(conversation_id, nodes, sidecars, gathered).make
     messages = tuple([make(key, tree.parents[key]) for key in tree.order])
     conversation = Conversation(
         id=conversation_id,
@@ -89,8 +93,13 @@ def _decode(data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets) -> 
     if not messages:
         findings.add("empty_conversation")
     if tree.order != list(nodes):
-        by_key = dict(zip(nodes, raw.messages, strict=True))
-        raw = Raw(raw.envelope, tuple([by_key[key] for key in tree.order]))
+        if isinstance(nodes, LargeNodes):
+            raw = Raw(raw.envelope, nodes.slices(tree.order))
+        else:
+            by_key = dict(zip(nodes, raw.messages, strict=True))
+            raw = Raw(raw.envelope, tuple([by_key[key] for key in tree.order]))
+    # A million names of nodes take as much memory as the messages' own text.
+    del make, nodes, tree
     return Record(
         conversation=conversation,
         origin=origin,
@@ -132,17 +141,32 @@ def _metadata(envelope: Envelope, conversation_id: str, sidecars: Sidecars) -> V
     return values
 
 
-_opened: OrderedDict[str, tuple[Sidecars, Assets]] = OrderedDict()
+_opened: OrderedDict[tuple[str, bool], tuple[Sidecars, Assets]] = OrderedDict()
 
 
 def _beside(partition: Partition) -> tuple[Sidecars, Assets]:
     """Return what stands beside the conversations; read once per process."""
-    found = _opened.get(partition.fingerprint)
+    name = partition.fingerprint, KEPT in partition.locator
+    found = _opened.get(name)
     if found is None:
-        limits = {f.name: partition.locator[f.name] for f in fields(Limits) if f.name in partition.locator}
-        export = open_export(partition.locator["path"], Limits(**limits))
+        export = _surroundings(partition)
         sidecars = Sidecars(export)
-        found = _opened[partition.fingerprint] = sidecars, Assets(export, sidecars)
+        found = sidecars, Assets(export, sidecars)
+        if isinstance(export, Gone):
+            # It may come back.
+            return found
+        _opened[name] = found
         while len(_opened) > _CACHED_EXPORTS:
             _opened.popitem(last=False)
     return found
+
+
+def _surroundings(partition: Partition) -> Surroundings:
+    limits = {f.name: partition.locator[f.name] for f in fields(Limits) if f.name in partition.locator}
+    if KEPT not in partition.locator:
+        return open_export(partition.locator["path"], Limits(**limits))
+    try:
+        export = open_export(partition.locator["path"], Limits(**limits))
+        return export if export.fingerprint == partition.fingerprint else Gone()
+    except InputError:
+        return Gone()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from muniment import Citation, Link, Message, Part, TextPart
 from muniment.model import JSON
@@ -30,6 +30,7 @@ from muniment_plugins.sources.chatgpt_export.sidecars import Sidecars
 from muniment_plugins.sources.chatgpt_export.times import read_time, unread_times
 from muniment_plugins.sources.chatgpt_export.tree import Nodes
 
+_WORDS = ("role", "author", "recipient", "channel", "model", "status")
 _NO_METADATA = Metadata()
 _NO_AUTHOR = Author()
 _NO_FEEDBACK: Mapping[str, dict[str, JSON]] = {}
@@ -210,6 +211,19 @@ class Messages:
         if not own.search_result_groups:
             return self._all_results
         return {**self._all_results, **dict(citations.results_of(own.search_result_groups))}
+
+
+class LargeMessages(Messages):
+    """Makes the messages of a large conversation: words that many of them have are there once."""
+
+    def __init__(self, conversation_id: str, nodes: Nodes, sidecars: Sidecars, gathered: Gathered) -> None:
+        super().__init__(conversation_id, nodes, sidecars, gathered)
+        self._words: dict[str | None, str | None] = {}
+
+    def make(self, key: str, parent_id: str | None) -> Message:
+        made = super().make(key, parent_id)
+        words = {name: self._words.setdefault(word, word) for name in _WORDS if (word := getattr(made, name))}
+        return replace(made, **words)
 
 
 def _unread(message: shapes.Message) -> Values:

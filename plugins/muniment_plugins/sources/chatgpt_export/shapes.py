@@ -4,11 +4,13 @@ The classes name what muniment reads; everything else is skipped, and stays in `
 fails here: each object may also be any other JSON value, and whoever uses it looks.
 """
 
+import codecs
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import eq
+from typing import Any, NamedTuple, TypeAlias, cast, overload
 
 import msgspec
 from msgspec import Struct, field
@@ -139,12 +141,48 @@ class Parsed(NamedTuple):
     raw: Raw
 
 
+class Slices(Sequence[bytes]):
+    """Pieces of one large text, each copied whenever it is asked for."""
+
+    __slots__ = ("_views",)
+
+    def __init__(self, views: Iterable[msgspec.Raw]) -> None:
+        self._views = tuple(views)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[bytes, ...]: ...
+    def __getitem__(self, index: int | slice) -> bytes | tuple[bytes, ...]:
+        if isinstance(index, slice):
+            return tuple(map(bytes, self._views[index]))
+        return bytes(self._views[index])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(bytes, self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Slices | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
 class LargeNodes(Mapping[str, Node | Other]):
     """The nodes of a large conversation, each decoded whenever it is asked for: decoded, all together
     would take five times the memory of their JSON."""
 
-    def __init__(self, raw: dict[str, bytes]) -> None:
+    def __init__(self, raw: dict[str, msgspec.Raw]) -> None:
         self._raw = raw
+
+    def slices(self, keys: Iterable[str]) -> Slices:
+        """Return the JSON of nodes, in the order of ``keys``."""
+        return Slices(map(self._raw.__getitem__, keys))
 
     def __getitem__(self, key: str) -> Node | Other:
         return _decode_node(self._raw[key])  # type: ignore[no-any-return]
@@ -165,8 +203,10 @@ _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_node = msgspec.json.Decoder(Node | Other).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-LARGE_BYTES = 8 << 20
+LARGE_BYTES = 4 << 20
 """From here on a conversation is decoded slower, in less memory."""
+
+_DECODED_BYTES = 1 << 20  # as text they may take four times the memory
 
 _NO_BREAKS = bytes.maketrans(b"\n\r\t", b"   ")
 _KEY = re.compile(rb' *"[^"\\]*+(?:\\.[^"\\]*+)*+" *: *', re.DOTALL)
@@ -181,11 +221,7 @@ def parse(data: bytes) -> Parsed:
         RecordError: it is not JSON, or not a conversation; the reason holds nothing of its content.
     """
     if not data.isascii():
-        # Parts that are skipped are not decoded, so nothing else would notice.
-        try:
-            data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RecordError(f"not JSON: not UTF-8 at byte {error.start}") from None
+        _check_utf8(data)
     try:
         parsed = _parse_fast(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -195,6 +231,22 @@ def parse(data: bytes) -> Parsed:
     # The nodes have it all.
     parsed.envelope.mapping = None
     return parsed
+
+
+def _check_utf8(data: bytes) -> None:
+    """Parts that are skipped are not decoded, so nothing else would notice.
+
+    Raises:
+        RecordError: this is no UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with memoryview(data) as view:
+        for start in range(0, len(data), _DECODED_BYTES):
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(view[start : start + _DECODED_BYTES], final=start + _DECODED_BYTES >= len(data))
+            except UnicodeDecodeError as error:
+                raise RecordError(f"not JSON: not UTF-8 at byte {start - held + error.start}") from None
 
 
 def _parse_fast(data: bytes) -> Parsed:
@@ -207,14 +259,15 @@ def _parse_fast(data: bytes) -> Parsed:
     mapping = envelope.mapping
     if not isinstance(mapping, dict):
         return Parsed(envelope, {}, Raw(data, ()))
-    raw = list(map(bytes, mapping.values()))
     if len(data) >= LARGE_BYTES:
         # What cannot be decoded is to be known now.
-        deque(map(_decode_node, raw), maxlen=0)
-        nodes: Mapping[str, Node | Other] = LargeNodes(dict(zip(mapping, raw, strict=True)))
-    else:
-        nodes = dict(zip(mapping, map(_decode_node, raw), strict=True))
-    return Parsed(envelope, nodes, Raw(_without_mapping(data, envelope, mapping, raw), tuple(raw)))
+        deque(map(_decode_node, mapping.values()), maxlen=0)
+        slices = Slices(mapping.values())
+        rest = _without_mapping(data, envelope, mapping, slices)
+        return Parsed(envelope, LargeNodes(mapping), Raw(rest, slices))
+    raw = tuple(map(bytes, mapping.values()))
+    nodes = dict(zip(mapping, map(_decode_node, raw), strict=True))
+    return Parsed(envelope, nodes, Raw(_without_mapping(data, envelope, mapping, raw), raw))
 
 
 def _parse_any(data: bytes) -> Parsed:
@@ -266,7 +319,7 @@ def _check(envelope: Envelope, data: bytes) -> None:
         raise RecordError(f"not a ChatGPT conversation: it looks like {vendor}")
 
 
-def _without_mapping(data: bytes, envelope: Envelope, mapping: Mapping[str, Any], raw: list[bytes]) -> bytes:
+def _without_mapping(data: bytes, envelope: Envelope, mapping: Mapping[str, Any], raw: Sequence[bytes]) -> bytes:
     """Return ``data`` with the mapping replaced by null."""
     if raw:
         total = sum(map(len, raw)) + sum(map(len, mapping))

@@ -20,6 +20,19 @@ class Surroundings(Protocol):
     def find_asset(self, asset_id: str) -> Member | None: ...
 
 
+class Gone:
+    """An export that is not there any more: nothing stands beside the conversation."""
+
+    def open(self, name: str) -> BinaryIO:
+        raise FileNotFoundError(name)
+
+    def read_json(self, name: str) -> None:
+        return None
+
+    def find_asset(self, asset_id: str) -> None:
+        return None
+
+
 class FileFacts(NamedTuple):
     """What ``library_files.json`` says about a file."""
 

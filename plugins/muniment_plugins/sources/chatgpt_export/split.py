@@ -1,10 +1,5 @@
 """Where does one conversation end and the next begin, in JSON that is still being inflated?
 
-`msgspec` skips a JSON value in C; asked to decode more than one value it names the byte where the second
-starts, and that is the end of the first.  Two kinds of values it refuses although they are sound: lone
-surrogates (``"\\ud83d"``) and deep nesting.  For those, and should a later version word its error
-differently, brackets and strings are followed by a regular expression instead.
-
 What is no JSON becomes a rejected byte range; cutting goes on at the next value that is a conversation.
 """
 
@@ -17,43 +12,29 @@ import msgspec
 from attrs import field, frozen
 
 from muniment.canonical import loads
+from muniment_plugins.sources.chatgpt_export.ends import LONE_SURROGATE, Ends, MalformedError
 from muniment_plugins.sources.chatgpt_export.window import Window
 
 MAX_CONVERSATION_BYTES = 128 << 20
 """A larger value is rejected unless more is allowed: it would have to be held in memory whole."""
 
-_MAX_OTHER_BYTES = 1 << 20  # of a value that is no object, so no conversation
-_MAX_CHECKED_BYTES = 64 << 20  # of a value that is parsed to check where the brackets say it ends
-_LONGEST_TOKEN = 32
 _HELD_BYTES = 64 << 10  # at the end of a range that was not cut yet: what may belong to its end
 _LOOK_AHEAD_BYTES, _LOOK_AHEAD_VALUES = 1 << 20, 64
-_MAX_DEPTH, _MAX_CANDIDATE_DEPTH = 200_000, 2000  # nothing decodes a hundredth of the first
 _DENSE_BYTES = 2 << 20  # from here on it matters how many values there are
 # What looking for the next conversation may cost, so that time stays linear; some two seconds each.  Beyond it
 # all that is left is one rejected range.
-_MAX_BRACKETS = 4_000_000  # that are followed
 _DEEP_CANDIDATES = 1000  # each costs a thousand levels of nesting
 _MAX_CANDIDATES, _MAX_LIKELY_CANDIDATES = 100_000, 300_000
 _BYTES_PER_CANDIDATE = 200  # so many more are looked at in more data
 _MAX_HEAD_BYTES = 16 << 20  # of what stands before the array
 
 _COMMA, _OPEN, _CLOSE, _BRACE, _END_BRACE, _QUOTE = b',[]{}"'
-_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
-_MALFORMED_AT = re.compile(r"\(byte (\d+)\)")
-_LONE_SURROGATE = re.compile(
-    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    rb"|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
-)
-_TO_BRACKET = re.compile(rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+', re.DOTALL)
-_SCALAR = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^"{}\[\], \t\r\n]++', re.DOTALL)
 _CANDIDATE = re.compile(rb",[ \t\r\n]*+(?=\{)")
 _LIKELY_CANDIDATE = re.compile(
     rb",[ \t\r\n]*+(?=\{[ \t\r\n]*+"
     rb'"(?:title|(?:create|update)_time|(?:conversation_)?id|mapping|current_node|moderation_results)")'
 )
 _KEY = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\r\n]*+:[ \t\r\n]*+', re.DOTALL)
-
-_skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Shape(Enum):
@@ -125,7 +106,7 @@ def is_conversation(data: bytes) -> bool:
     except RecursionError:
         return b'"mapping"' in data
     except (msgspec.DecodeError, UnicodeDecodeError):
-        if not _LONE_SURROGATE.search(data):
+        if not LONE_SURROGATE.search(data):
             return False
         try:
             value = loads(data)
@@ -152,27 +133,16 @@ class _Keys(msgspec.Struct):
 _decode_keys = msgspec.json.Decoder(_Keys).decode
 
 
-class _MalformedError(Exception):
-    """No JSON value ends here.  ``cut_off``: because the data does."""
-
-    def __init__(self, reason: str, *, cut_off: bool = False) -> None:
-        self.reason = reason
-        self.cut_off = cut_off
-        super().__init__(reason)
-
-
 class _Cutter:
     """Cuts one array."""
 
-    __slots__ = ("brackets", "candidates", "max_bytes", "recovering", "scans", "shape", "window")
+    __slots__ = ("candidates", "ends", "shape", "window")
 
     def __init__(self, window: Window, shape: Shape, max_bytes: int = MAX_CONVERSATION_BYTES) -> None:
         self.window = window
         self.shape = shape
-        self.max_bytes = max_bytes
-        self.recovering = False
-        # While recovering: how often brackets were followed, how many, and at how many places.
-        self.scans = self.brackets = self.candidates = 0
+        self.ends = Ends(window, max_bytes)
+        self.candidates = 0  # places that were looked at while recovering
 
     # --- the three shapes
 
@@ -191,8 +161,8 @@ class _Cutter:
             if key[1] in (b"mapping", b"current_node", b"conversation_id"):
                 break
             try:
-                separator = self._separator(at)
-            except _MalformedError:
+                separator = self.ends.separator(at)
+            except MalformedError:
                 break
             if window.byte_at(separator) != _COMMA:
                 break
@@ -202,15 +172,15 @@ class _Cutter:
     def single(self, start: int) -> Iterator[Piece]:
         window = self.window
         try:
-            separator = self._separator(start)
-        except _MalformedError as error:
+            separator = self.ends.separator(start)
+        except MalformedError as error:
             yield self._rest(start, error)
             return
         end = window.trim(start, separator)
         whole = window.byte_at(separator) == -1
         yield Piece(start, end, window.end if whole else None, *self._value(start, end))
         if not whole:
-            yield self._rest(separator, _MalformedError("data behind the end of the JSON"))
+            yield self._rest(separator, MalformedError("data behind the end of the JSON"))
 
     def array(self, at: int, resumed: bool) -> Iterator[Piece]:
         window = self.window
@@ -223,8 +193,8 @@ class _Cutter:
             window.drop(at)
             start = at
             try:
-                separator = self._separator(start)
-            except _MalformedError as error:
+                separator = self.ends.separator(start)
+            except MalformedError as error:
                 piece = self._rejected(start, error)
                 yield piece
                 at = piece.next or window.end
@@ -249,7 +219,7 @@ class _Cutter:
             if kept and mark == -1:
                 yield self._empty(window.end, "the file ends inside the array")
                 return
-            stray = _MalformedError("something else than a comma or the end of the array follows", cut_off=mark == -1)
+            stray = MalformedError("something else than a comma or the end of the array follows", cut_off=mark == -1)
             piece = self._rejected(separator if kept else start, stray, at_start=kept)
             yield piece
             at = piece.next or window.end
@@ -264,125 +234,6 @@ class _Cutter:
         digest = hashlib.sha256()
         window.feed(digest, start, end)
         return None, "it holds more values than any conversation of its size", digest.hexdigest()
-
-    # --- where a value ends
-
-    def _separator(self, start: int) -> int:
-        """Return the place of the first byte behind the value at ``start`` that is not blank.
-
-        Raises:
-            _MalformedError: no value stands there, or it does not end.
-        """
-        window = self.window
-        first = window.byte_at(start)
-        if first == -1:
-            raise _MalformedError("the file ends where a conversation should begin", cut_off=True)
-        again = False
-        searched = start
-        while True:
-            message = self._skip_value(start)
-            held = window.end - start
-            if message is None:
-                if window.ended:
-                    return window.end
-                if first == _BRACE:
-                    # It is whole, and only blanks were seen behind it.
-                    return window.skip_blanks(window.trim(start, window.end), keep=True)
-            elif not message:
-                if not _ERROR_NAMES_END:
-                    return self._follow_brackets(start)
-                return self._follow_brackets(start, check=False)
-            elif match := _TRAILING.search(message):
-                if _ERROR_NAMES_END:
-                    return start + int(match[1]) - 1
-                return self._follow_brackets(start)
-            elif "truncated" in message:
-                if again or window.ended:
-                    if self._has_lone_surrogate(searched, window.end):
-                        return self._follow_brackets(start)
-                    searched = max(start, window.end - _LONGEST_TOKEN)
-                if window.ended:
-                    raise _MalformedError("the file ends inside the conversation", cut_off=True)
-            else:
-                match = _MALFORMED_AT.search(message)
-                at = start + int(match[1]) if match else window.end
-                # A number that the window cuts (`1.`) is malformed to msgspec, not truncated.
-                if window.ended or at + _LONGEST_TOKEN < window.end:
-                    if self._has_lone_surrogate(start, at + _LONGEST_TOKEN):
-                        return self._follow_brackets(start)
-                    raise _MalformedError(f"not JSON at byte {at}")
-            self._grow(first, held, 1 if not again else held)
-            again = True
-
-    def _skip_value(self, start: int) -> str | None:
-        """Return what msgspec says about the value at ``start``; nothing where it is nested too deeply;
-        None if it ends where the window does."""
-        with memoryview(self.window.buffer) as view, view[start - self.window.base :] as rest:
-            try:
-                _skip(rest)
-            except RecursionError:
-                return ""
-            except msgspec.DecodeError as error:
-                return str(error)
-        return None
-
-    def _has_lone_surrogate(self, start: int, end: int) -> bool:
-        base = self.window.base
-        return _LONE_SURROGATE.search(self.window.buffer, start - base, end - base) is not None
-
-    def _grow(self, first: int, held: int, amount: int) -> None:
-        most = self.max_bytes if first == _BRACE else _MAX_OTHER_BYTES
-        if held > most:
-            raise _MalformedError(f"does not end within {most >> 20} MiB")
-        self.window.fill(min(amount, most + 1 - held))
-
-    def _follow_brackets(self, start: int, *, check: bool = True) -> int:
-        """Do what `_separator` does, by brackets and strings alone; parse the value to ``check`` it."""
-        window = self.window
-        self.scans += 1
-        end = self._bracket_end(start)
-        if check and end - start <= _MAX_CHECKED_BYTES:
-            try:
-                loads(window.cut(start, end))
-            except msgspec.DecodeError:
-                raise _MalformedError("not JSON") from None
-        return window.skip_blanks(end, keep=True)
-
-    def _bracket_end(self, start: int) -> int:
-        window = self.window
-        first = window.byte_at(start)
-        if first not in (_BRACE, _OPEN):
-            return self._scalar_end(start, first)
-        at, depth = start, 0
-        while not (self.recovering and self.brackets > _MAX_BRACKETS + window.end):
-            offset = at - window.base
-            match = _TO_BRACKET.match(window.buffer, offset)
-            offset = match.end() if match else offset
-            if offset >= len(window.buffer) or window.buffer[offset] == _QUOTE:
-                if window.ended:
-                    raise _MalformedError("the file ends inside the conversation", cut_off=True)
-                held = window.end - start
-                self._grow(first, held, held)
-                continue
-            depth += 1 if window.buffer[offset] in (_BRACE, _OPEN) else -1
-            if depth > (_MAX_CANDIDATE_DEPTH if self.recovering else _MAX_DEPTH):
-                raise _MalformedError("nested too deeply")
-            self.brackets += self.recovering
-            at = window.base + offset + 1
-            if depth == 0:
-                return at
-        raise _MalformedError("not JSON")
-
-    def _scalar_end(self, start: int, first: int) -> int:
-        window = self.window
-        while True:
-            match = _SCALAR.match(window.buffer, start - window.base)
-            if match is not None and (match.end() < len(window.buffer) or window.ended):
-                return window.base + match.end()
-            if window.ended:
-                raise _MalformedError("not JSON")
-            held = window.end - start
-            self._grow(first, held, held)
 
     # --- where the array ends
 
@@ -411,7 +262,7 @@ class _Cutter:
     def _empty(self, at: int, reason: str) -> Piece:
         return Piece(at, at, at, None, reason, hashlib.sha256().hexdigest())
 
-    def _rejected(self, start: int, error: _MalformedError, *, at_start: bool = False) -> Piece:
+    def _rejected(self, start: int, error: MalformedError, *, at_start: bool = False) -> Piece:
         """Return the range from ``start`` to the next conversation; its ``next`` is that conversation.
 
         ``at_start``: that may stand at ``start``, where only the comma before it is missing.
@@ -419,7 +270,7 @@ class _Cutter:
         window = self.window
         digest = hashlib.sha256()
         hashed = at = start
-        self.recovering = True
+        self.ends.recovering = True
         try:
             if at_start and window.byte_at(start) == _BRACE and self._is_next(start):
                 return self._empty(start, error.reason)
@@ -427,7 +278,7 @@ class _Cutter:
                 more = window.end // _BYTES_PER_CANDIDATE
                 if self.candidates > _MAX_LIKELY_CANDIDATES + more:
                     break
-                few = self.scans < _DEEP_CANDIDATES + more // 1000 and self.candidates < _MAX_CANDIDATES + more
+                few = self.ends.scans < _DEEP_CANDIDATES + more // 1000 and self.candidates < _MAX_CANDIDATES + more
                 pattern = _CANDIDATE if few else _LIKELY_CANDIDATE
                 match = pattern.search(window.buffer, at - window.base)
                 if match is None:
@@ -447,13 +298,13 @@ class _Cutter:
                     window.feed(digest, hashed, end)
                     return Piece(start, end, at, None, error.reason, digest.hexdigest())
         finally:
-            self.recovering = False
+            self.ends.recovering = False
         hashed = self._drain(digest, hashed)
         end = self._end_of_rest(hashed, error)
         window.feed(digest, hashed, end)
         return Piece(start, end, window.end, None, error.reason, digest.hexdigest())
 
-    def _rest(self, start: int, error: _MalformedError) -> Piece:
+    def _rest(self, start: int, error: MalformedError) -> Piece:
         """Return all that is left as one rejected range."""
         window = self.window
         digest = hashlib.sha256()
@@ -473,7 +324,7 @@ class _Cutter:
             window.fill(1)
         return hashed
 
-    def _end_of_rest(self, hashed: int, error: _MalformedError) -> int:
+    def _end_of_rest(self, hashed: int, error: MalformedError) -> int:
         """Return the end of a rejected range behind which no conversation came: before the brackets that
         end the data, unless they belong to a value that the data cuts off."""
         window = self.window
@@ -488,8 +339,8 @@ class _Cutter:
     def _is_next(self, start: int) -> bool:
         """Tell whether a conversation of this array, and not one inside something else, starts here."""
         try:
-            separator = self._separator(start)
-        except _MalformedError:
+            separator = self.ends.separator(start)
+        except MalformedError:
             return False
         window = self.window
         if not is_conversation(window.cut(start, separator)):
@@ -510,8 +361,8 @@ class _Cutter:
             if at > limit or window.byte_at(at) != _BRACE:
                 return False
             try:
-                separator = self._separator(at)
-            except _MalformedError:
+                separator = self.ends.separator(at)
+            except MalformedError:
                 return False
             if not is_conversation(window.cut(at, separator)):
                 return False
@@ -525,20 +376,3 @@ class _Cutter:
         if window.byte_at(at) == _COMMA:
             return window.byte_at(window.skip_blanks(at + 1, keep=True)) == _QUOTE
         return window.byte_at(at) in (_END_BRACE, _CLOSE)
-
-
-def _error_names_end() -> bool:
-    """Tell whether msgspec's error still names the byte behind the first of two values."""
-    for data, offset in ((b'{"a":[1,"]"]} , 2', 14), (b"1,", 1), (b'"\\"",', 4)):
-        try:
-            _skip(data)
-        except msgspec.DecodeError as error:
-            match = _TRAILING.search(str(error))
-            if match is None or int(match[1]) - 1 != offset:
-                return False
-        else:
-            return False
-    return True
-
-
-_ERROR_NAMES_END = _error_names_end()

@@ -35,7 +35,10 @@ def arrange(nodes: Nodes, current: object = None) -> Tree:
     findings: set[str] = set()
     keys = list(nodes)
     parents: dict[str, Key] = {k: n.parent if type(n) is Node else None for k, n in nodes.items()}
-    if list(parents.values()) == [None, *keys[:-1]]:
+    chain: list[Key] = [None, *keys[:-1]]
+    if list(parents.values()) == chain:
+        # The names in the nodes are copies of the keys.
+        parents = dict(zip(keys, chain, strict=False))
         order = keys
     else:
         parents = _resolved(nodes, parents, findings)
@@ -62,7 +65,8 @@ def _current(nodes: Nodes, bearing: Mapping[Key, Key], current: object) -> Key:
 
 def _resolved(nodes: Nodes, named: Mapping[str, object], findings: set[str]) -> dict[str, Key]:
     """Return for each node a parent that exists, or None."""
-    parents: dict[str, Key] = {k: p if isinstance(p, str) and p in nodes else None for k, p in named.items()}
+    keys = dict(zip(nodes, nodes, strict=True))
+    parents: dict[str, Key] = {k: keys.get(p) if isinstance(p, str) else None for k, p in named.items()}
     lost = [k for k, p in parents.items() if p is None]
     if len(lost) == 1 and named[lost[0]] is None:
         return parents

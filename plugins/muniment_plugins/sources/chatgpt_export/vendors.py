@@ -37,6 +37,10 @@ _BY_NAME: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 
 
+_EMPTY = msgspec.Raw()
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
 def of_value(data: bytes) -> str | None:
     """Return `CHATGPT`, what else a value of the array looks like, or None where nobody knows."""
     values = _object(data)
@@ -63,21 +67,22 @@ def of_names(names: Iterable[str]) -> str | None:
     return None
 
 
-def _object(data: bytes) -> Mapping[str, bytes] | None:
+def _object(data: bytes | msgspec.Raw) -> Mapping[str, msgspec.Raw] | None:
+    """Return the values of an object without a copy of them; empty ones where it takes the standard library."""
     try:
-        return {k: bytes(v) for k, v in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items()}
+        return _decode_object(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        value = loads(data)
+        value = loads(bytes(data))
     except msgspec.DecodeError:
         return None
-    return dict.fromkeys(value, b"") if isinstance(value, dict) else None
+    return dict.fromkeys(value, _EMPTY) if isinstance(value, dict) else None
 
 
-def _is_deepseek(values: Mapping[str, bytes]) -> bool:
+def _is_deepseek(values: Mapping[str, msgspec.Raw]) -> bool:
     if "inserted_at" in values:
         return True
     nodes = _object(values["mapping"]) or {}
-    messages = ((_object(node) or {}).get("message", b"") for node in nodes.values())
+    messages = (bytes((_object(node) or {}).get("message", _EMPTY)) for node in nodes.values())
     return any(b'"fragments"' in message and b'"content_type"' not in message for message in messages)

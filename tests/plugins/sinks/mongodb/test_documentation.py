@@ -83,7 +83,7 @@ class TestFormat:
 
 def test_a_record_can_be_read_without_muniment(place):
     """zstd and JSON are all that it takes."""
-    from muniment_plugins.sinks.mongodb.encode import zstd
+    from muniment.record_blob import zstd
 
     place.store([make_record("c1", ["Hello"])])
 

@@ -6,13 +6,13 @@ import bson
 import pytest
 
 from muniment import Asset, BlobPart, FilePart, Message, TextPart, ToolCallPart
+from muniment.record_blob import record_from_blob
 from muniment.testing import make_record
 from muniment_plugins.sinks.mongodb.encode import (
     MAX_BODY_BYTES,
     encode,
     extended,
     id_of,
-    record_from_blob,
 )
 
 MEGABYTE = 2**20

@@ -13,6 +13,7 @@ from muniment.pipeline import run
 from muniment.testing import ListSource, make_record
 from muniment.testing.records import _ListReader
 from muniment.testing.runs import Quiet
+from muniment.verification import Inspection
 from muniment_plugins.sinks.mongodb import MongoDB
 from muniment_plugins.sinks.mongodb.refusals import meaning
 from services.proxy import ChaosProxy
@@ -154,12 +155,13 @@ def before(number, act):
 
 
 def check_all(place, records):
-    """Everything is stored, once."""
+    """Everything is stored, once, and the manifests say so."""
     assert {k: r.conversation for k, r in place.stored().items()} == {
         r.conversation.id: r.conversation for r in records
     }
     checkpoint = place.db.checkpoints.find_one()
     assert checkpoint["finished"] and checkpoint["records"] == len(records)
+    assert list(place.sink().verify(Context(run="", path="sinks[0]"), Inspection())) == []
 
 
 class TestNetwork:

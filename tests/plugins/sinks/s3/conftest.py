@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from muniment.crypto import Encryption, create_key_file
 from muniment.secrets import Secret
 from muniment_plugins.sinks.s3 import S3
 
@@ -76,6 +77,13 @@ def bucket(seaweedfs) -> str:
 def prefix() -> str:
     """A place in that bucket that is this test's alone."""
     return f"{secrets.token_hex(6)}/"
+
+
+@pytest.fixture
+def encryption(tmp_path) -> Encryption:
+    """The key of an archive, in a file."""
+    create_key_file(tmp_path / "archive.key")
+    return Encryption(key=Secret(f"file:{tmp_path / 'archive.key'}"))
 
 
 @pytest.fixture

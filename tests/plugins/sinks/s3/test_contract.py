@@ -39,3 +39,26 @@ class TestS3Snapshot(SinkContract):
     @pytest.fixture
     def sink(self, seaweedfs, bucket, prefix, sink_on):
         return sink_on(seaweedfs, bucket, prefix=prefix, mode="snapshot", compression="gzip")
+
+
+class TestS3Encrypted(SinkContract):
+    """Immutable parts that only a key opens."""
+
+    locks: ClassVar[bool] = True
+    fills_gaps: ClassVar[bool] = False
+
+    @pytest.fixture
+    def sink(self, seaweedfs, bucket, prefix, sink_on, encryption):
+        return sink_on(seaweedfs, bucket, prefix=prefix, mode="append", compression="zstd", encryption=encryption)
+
+
+@pytest.mark.slow
+class TestS3EncryptedMirror(SinkContract):
+    """One object per conversation, under a name that tells nothing."""
+
+    locks: ClassVar[bool] = True
+    fills_gaps: ClassVar[bool] = False
+
+    @pytest.fixture
+    def sink(self, seaweedfs, bucket, prefix, sink_on, encryption):
+        return sink_on(seaweedfs, bucket, prefix=prefix, mode="mirror", encryption=encryption)

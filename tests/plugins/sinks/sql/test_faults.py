@@ -13,6 +13,7 @@ from muniment.testing import make_record
 from muniment.testing.faults import Faults as Strikes
 from muniment.testing.faults import FaultySink, Point
 from muniment.testing.runs import NAME, archive
+from muniment.verification import Inspection
 from muniment_plugins.sinks.sql import SQL
 from services.proxy import ChaosProxy, Faults
 
@@ -251,6 +252,7 @@ class TestLostConnections:
 
         assert counts.holds and counts.quarantined == 0
         assert read_ids(database.sink()) == sorted(r.conversation.id for r in records)
+        assert list(database.sink().verify(Context(run="", path="sinks[0]"), Inspection())) == []
 
 
 def own_sink(server, **options):

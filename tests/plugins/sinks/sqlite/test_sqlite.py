@@ -19,7 +19,7 @@ from muniment.plan import Plan, SinkPath, Step
 from muniment.testing import ListSource, make_record
 from muniment.testing.records import _ListReader
 from muniment_plugins.sinks.sqlite import SQLite
-from muniment_plugins.sinks.sqlite.archive import loading_path
+from muniment_plugins.sinks.sqlite.loading import loading_path
 from muniment_plugins.sinks.sqlite.read import connect, open_asset, read_records
 from muniment_plugins.sinks.sqlite.search import search
 

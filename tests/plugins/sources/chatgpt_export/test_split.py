@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muniment_plugins.sources.chatgpt_export import ends as ends_module
 from muniment_plugins.sources.chatgpt_export import split as split_module
 from muniment_plugins.sources.chatgpt_export.split import (
     NotJSONError,
@@ -94,7 +95,7 @@ class TestLayouts:
     def test_does_without_the_offset_in_the_error(self, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Should msgspec word its error differently, brackets are followed, with the same result."""
         expected = cut(LAYOUTS[layout])
-        monkeypatch.setattr(split_module, "_ERROR_NAMES_END", False)
+        monkeypatch.setattr(ends_module, "_ERROR_NAMES_END", False)
 
         assert cut(LAYOUTS[layout], 1009) == expected
 

@@ -180,7 +180,7 @@ class TestUnknownContent:
     def test_names_cannot_carry_content(self, decode, node, talk):
         record = decode(talk(node("m1", {"content_type": "my secret\n" + "x" * 100})))
 
-        assert record.findings == ("unknown_content:my_secret_" + "x" * 54,)
+        assert record.findings == ("unknown_content:other",)
 
     @pytest.mark.parametrize("part", [5, {"content_type": "hologram", "a": 1}, {"a": 1}, ["a"]])
     def test_parts_are_kept_whole(self, message, part):

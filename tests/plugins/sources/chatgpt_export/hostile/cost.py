@@ -25,7 +25,7 @@ def main(export: str, folder: str) -> None:
     sink = Step("sink", "sinks[0]", SQLite(path=str(Path(folder, "archive.db"))))
     source = Step("source", "source", ChatGPTExport(path=export))
     plan = Plan(name="cost", sources=(source,), sinks=(SinkPath(step=sink, name="out"),))
-    started = time.monotonic()
+    started, before = time.monotonic(), time.process_time()
     said, code, messages = "", 0, 0
     try:
         report = run(plan, Quiet())  # type: ignore[arg-type]
@@ -36,8 +36,8 @@ def main(export: str, folder: str) -> None:
         said, code = "MemoryError", -1
     # Of this process alone: what `getrusage` says may be of the one that started it.
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
-    seconds = time.monotonic() - started
-    print(json.dumps({"said": said, "code": code, "messages": messages, "seconds": seconds, "peak_mb": peak}))
+    cost = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - before, "peak_mb": peak}
+    print(json.dumps({"said": said, "code": code, "messages": messages, **cost}))
 
 
 if __name__ == "__main__":

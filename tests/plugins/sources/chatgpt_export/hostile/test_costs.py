@@ -4,12 +4,13 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 COST = Path(__file__).with_name("cost.py")
 MAX_SECONDS, MAX_MB = 10, 200
@@ -25,19 +26,24 @@ class Cost:
     code: int
     messages: int
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
 
 @pytest.fixture
 def cost(tmp_path: Path) -> Callable[[Path], Cost]:
-    """Return a function that imports a file in a process of its own."""
+    """Return a function that imports a file in a process of its own; `pytest -s` shows what each has cost."""
 
     def measure(path: Path) -> Cost:
         done = subprocess.run(
             [sys.executable, str(COST), str(path), str(tmp_path)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        return Cost(**json.loads(done.stdout))
+        found = Cost(**json.loads(done.stdout))
+        megabytes = path.stat().st_size / MEGA
+        took = f"{found.cpu_seconds:.2f} s of a processor ({found.seconds:.2f} s), {found.peak_mb:.0f} MB of memory"
+        print(f"\n{megabytes:.1f} MB: exit code {found.code}, {took}")
+        return found
 
     return measure
 
@@ -56,9 +62,10 @@ def written(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def assert_cheap(cost: Cost) -> None:
-    assert cost.code in (1, 3), cost
-    assert cost.seconds < MAX_SECONDS, cost
+def assert_cheap(cost: Cost, codes: Sequence[int] = (1, 3)) -> None:
+    assert cost.code in codes, cost
+    # What else this machine does is no fault of the reader.
+    assert cost.cpu_seconds < MAX_SECONDS, cost
     assert cost.peak_mb < MAX_MB, cost
 
 
@@ -99,6 +106,30 @@ class TestZips:
 
         assert_cheap(cost(built(entry(b"conversations.json", bomb.data, local=lie, central=lie))))
 
+    def test_files_that_are_one_file(self, built: Any, entry: Any, cost: Any) -> None:
+        """A hundred thousand names for the same ten megabytes."""
+        base = built(entry(b"conversations.json", b"[" + b" " * (10 * MEGA))).read_bytes()
+        where = base.index(b"PK\1\2")
+        one = base[where : base.rindex(b"PK\5\6")]
+        count = 100_000
+        directory = one * count
+        big = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), where)
+        locator = struct.pack("<4sLQL", b"PK\6\7", 0, where + len(directory), 1)
+        end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        path = built(entry())
+        path.write_bytes(base[:where] + directory + big + locator + end)
+
+        assert_cheap(cost(path))
+
+    def test_bombs_beside_the_conversations(self, built: Any, entry: Any, cost: Any) -> None:
+        """A hundred files that are read along, each just small enough for the ratio of one."""
+        bomb = entry(b"x", b" " * (9 * MEGA))
+        entries = [entry(b"group_chats-%d.json" % i, b"", packed=bomb.stored) for i in range(100)]
+        lie = {"size": 9 * MEGA, "crc": zlib.crc32(bomb.data)}
+        entries = [evolve(e, local=lie, central=lie) for e in entries]
+
+        assert_cheap(cost(built(*entries)))
+
     def test_end_records_without_end(self, built: Any, entry: Any, end: Any, cost: Any) -> None:
         """The longest comment, full of them."""
         record = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 50, 0, 0)
@@ -131,6 +162,24 @@ class TestJson:
         head, tail = json.dumps([talk(voice="@")]).encode().split(b'"@"')
 
         assert_cheap(cost(written(head, b"[" + b"[]," * (20 * MEGA) + b"[]]", tail)))
+
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(b"9" * (30 * MEGA), 3), (b"1e" + b"9" * (30 * MEGA), 3), (b"-0." + b"3" * (30 * MEGA), 0)],
+        ids=["digits", "exponent", "decimals"],
+    )
+    def test_a_number_without_end(self, number: bytes, code: int, written: Any, cost: Any, talk: Any) -> None:
+        """Decimals without end are rounded for whoever computes with them, and kept as they are."""
+        head, tail = json.dumps([talk(voice="@")]).encode().split(b'"@"')
+
+        assert_cheap(cost(written(head, number, tail)), (code,))
+
+    def test_numbers_that_are_large(self, written: Any, cost: Any, talk: Any) -> None:
+        """As many digits as Python takes, again and again, and a number that is none at the end."""
+        head, tail = json.dumps([talk(voice="@")]).encode().split(b'"@"')
+        pieces = [(b"9" * 4000 + b",") * 250 for _ in range(30)]
+
+        assert_cheap(cost(written(head, b"[", *pieces, b"1e999]", tail)))
 
     @pytest.mark.parametrize(
         "piece",
@@ -174,11 +223,11 @@ def chain(messages: int) -> Iterator[bytes]:
 @pytest.mark.timeout(300)
 class TestChains:
     def test_a_hundred_thousand_messages_are_archived(self, written: Any, cost: Any) -> None:
-        """A conversation is held whole, so it costs about seven times its JSON."""
+        """A conversation is held whole, so it costs about four times its JSON."""
         found = cost(written(chain(100_000)))
 
         assert (found.code, found.messages) == (0, 100_000)
-        assert found.peak_mb < 300, found
+        assert found.peak_mb < 180, found
 
     def test_a_million_are_quarantined(self, written: Any, cost: Any) -> None:
         """Which is cheap; who trusts the file can allow it."""

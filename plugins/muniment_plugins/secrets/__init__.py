@@ -1,0 +1,1 @@
+"""First-party schemes of secrets."""
