@@ -21,8 +21,8 @@ help:
 	@echo '               the tests of more servers, which take longer to install and to start'
 	@echo 'make servers   install what the tests run against, start it and keep it until Ctrl-C'
 	@echo 'make lint      check the code; make format repairs its layout'
-	@echo 'make crash     kill runs, cut their power, fill their disk ...: a little of each, two minutes'
-	@echo 'make prove     the same at full size: hours (prove.json holds the table)'
+	@echo 'make crash     kill runs, cut their power, fill their disk, change archives, fuzz: a little of each, five minutes'
+	@echo 'make prove     the same at full size, but for fuzzing: hours (prove.json holds the table)'
 	@echo 'make fuzz      try hostile input on every reader (SECONDS=60 each; with atheris where it is installed)'
 	@echo 'make bench     measure beside other tools (JSON_MB=1000)'
 	@echo 'make clean     remove the virtual environment and what tools leave behind'
@@ -57,9 +57,13 @@ format: $(VENV)/developed
 	$(BIN)/ruff format .
 
 crash: $(VENV)/developed
+	$(BIN)/python tests/proof/mutations.py --rounds 100
+	$(BIN)/python tests/fuzz/run.py --seconds 15
 	$(BIN)/python tests/crash/prove.py --short --install
 
 prove: $(VENV)/developed
+	$(BIN)/python tests/proof/mutations.py --rounds 1000
+	$(BIN)/pytest -n 0 -s -m 'slow or not slow' tests/plugins/sources/chatgpt_export/hostile/test_costs.py
 	$(BIN)/python tests/crash/prove.py --full --install --out prove.json
 
 fuzz: $(VENV)/developed

@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 CONTENT = {
     "conversations": "SELECT source, id, title, created_at, updated_at, model, current, message_count, metadata,"
@@ -142,8 +142,17 @@ def compared(found: Findings, content: dict[str, str]) -> Iterator[str]:
 # --- a database -----------------------------------------------------------------------------
 
 
-def read_database(path: Path) -> Findings:
-    """Read an archive in SQLite; one that is not there yet holds nothing."""
+class Values(Protocol):
+    """Decrypts the values of an archive."""
+
+    def opened(self, data: bytes, *place: str) -> bytes: ...
+
+
+def read_database(path: Path, unlock: Callable[[bytes], Values] | None = None) -> Findings:
+    """Read an archive in SQLite; one that is not there yet holds nothing.
+
+    ``unlock`` returns what decrypts the values of an encrypted one, given the header of its vault.
+    """
     found = Findings()
     if not path.exists():
         return found
@@ -153,16 +162,19 @@ def read_database(path: Path) -> Findings:
             beside = path.with_name(path.name + suffix)
             if beside.exists():
                 shutil.copy(beside, Path(name) / beside.name)
-        _read_copy(Path(name) / path.name, found)
+        _read_copy(Path(name) / path.name, found, unlock)
     return found
 
 
-def _read_copy(path: Path, found: Findings) -> None:
+def _read_copy(path: Path, found: Findings, unlock: Callable[[bytes], Values] | None) -> None:
     connection = sqlite3.connect(path)
     try:
         [(sound,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
         if sound != "ok":
             found.problem(f"torn: {sound}")
+            return
+        if unlock is not None:
+            _read_encrypted(connection, found, unlock)
             return
         rows = connection.execute(
             "SELECT c.id, c.message_count, (SELECT count(*) FROM messages m WHERE m.conversation = c.no), r.record"
@@ -184,6 +196,50 @@ def _read_copy(path: Path, found: Findings) -> None:
         found.problem(f"torn: {error}")
     finally:
         connection.close()
+
+
+def _read_encrypted(connection: sqlite3.Connection, found: Findings, unlock: Callable[[bytes], Values]) -> None:
+    """Read an archive whose tables for people are empty: records and files are what it holds."""
+    for table in ("messages", "parts", "assets"):
+        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+            found.problem(f"plain: rows in {table}")
+    [(header,)] = connection.execute("SELECT header FROM vault").fetchall()
+    values = unlock(header)
+    current, earlier = (
+        connection.execute(
+            f"SELECT c.id, r.record FROM conversations c LEFT JOIN {table} r ON r.conversation = c.no"
+            f" {'' if table == 'records' else 'WHERE r.record IS NOT NULL'} ORDER BY c.id"
+        ).fetchall()
+        for table in ("records", "versions")
+    )
+    files = _encrypted_files(connection, found, values)
+    lines = {"records": [], "versions": []}
+    for kind, rows in (("records", current), ("versions", earlier)):
+        for name, sealed in rows:
+            try:
+                record = json.loads(unpacked(values.opened(sealed or b"", "record", name)))
+            except ValueError as error:
+                found.problem(f"torn: {kind} {name[:12]} ({error})")
+                continue
+            lines[kind].append(digest(record))
+            if kind == "records":
+                _take(found, record["id"], record)
+                wanted = {a.get("sha256") for a in record.get("assets", ())} - {None}
+                found.problems += [f"lost: asset {sha256[:12]}" for sha256 in wanted - files]
+    found.content = {kind: digest(sorted(some)) for kind, some in lines.items()} | {"files": digest(sorted(files))}
+
+
+def _encrypted_files(connection: sqlite3.Connection, found: Findings, values: Values) -> set[str]:
+    """Return the digests of the files that an encrypted archive holds."""
+    select = "SELECT sha256, position, data, max(position) OVER (PARTITION BY sha256) FROM asset_chunks ORDER BY 1, 2"
+    chunks: dict[str, Any] = defaultdict(hashlib.sha256)
+    for name, position, sealed, last in connection.execute(select):
+        try:
+            place = ("asset", name, str(position), "last" if position == last else "more")
+            chunks[name].update(values.opened(sealed, *place))
+        except ValueError as error:
+            found.problem(f"torn: asset {name[:12]} ({error})")
+    return {actual.hexdigest() for actual in chunks.values()}
 
 
 def digests(path: Path) -> dict[str, str]:
@@ -209,11 +265,11 @@ def digests(path: Path) -> dict[str, str]:
 # --- a folder -------------------------------------------------------------------------------
 
 
-def read_folder(path: Path, *, ended: bool, opened: Callable[[bytes], bytes] = bytes) -> Findings:
+def read_folder(path: Path, *, ended: bool, opened: Callable[[bytes], bytes] | None = None) -> Findings:
     """Read an archive in files.
 
     ``ended`` says that a run has gone to its end: then nothing may be there that no manifest names.
-    After a kill such a file may be there, whole.  ``opened`` decrypts what is encrypted.
+    After a kill such a file may be there, whole.  ``opened`` decrypts the files of an encrypted one.
     """
     found = Findings()
     manifests = _manifests(path, found)
@@ -225,6 +281,7 @@ def read_folder(path: Path, *, ended: bool, opened: Callable[[bytes], bytes] = b
     replaced = any(m.get("mode") == "mirror" for m in manifests)
     lines: list[str] = []
     versions: Counter[tuple[str, str]] = Counter()
+    assets = _assets(path, named, found, opened)
     for file in _files(path):
         name = file.relative_to(path).as_posix()
         data = file.read_bytes()
@@ -235,7 +292,7 @@ def read_folder(path: Path, *, ended: bool, opened: Callable[[bytes], bytes] = b
             found.problem(f"torn: {name} is not what its manifest says")
             continue
         try:
-            records = _records(unpacked(opened(data)))
+            records = _records(unpacked(opened(data) if opened else data))
         except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
             found.problem(f"torn: {name} ({error})")
             continue
@@ -244,8 +301,8 @@ def read_folder(path: Path, *, ended: bool, opened: Callable[[bytes], bytes] = b
         for record in records:
             lines.append(digest(record))
             _take(found, record["id"], record)
-            for asset in record.get("assets", ()):
-                _check_asset(path, asset, found)
+            wanted = {a.get("sha256") for a in record.get("assets", ())} - {None}
+            found.problems += [f"lost: asset {sha256[:12]}" for sha256 in wanted - assets]
         versions.update((row[0], row[1]) for row in made["records"])
     if ended or not replaced:
         found.problems += [f"lost: {name}, which a manifest names" for name in named]
@@ -290,14 +347,30 @@ def _records(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines()]
 
 
-def _check_asset(path: Path, asset: dict[str, Any], found: Findings) -> None:
-    name = asset.get("sha256")
-    if name:
-        copies = list((path / "assets" / name[:2]).glob(f"{name}*"))
-        if not copies:
-            found.problem(f"lost: asset {name[:12]}")
-        elif hashlib.sha256(copies[0].read_bytes()).hexdigest() != name:
-            found.problem(f"torn: asset {name[:12]}")
+def _assets(
+    path: Path, named: dict[str, dict[str, Any]], found: Findings, opened: Callable[[bytes], bytes] | None
+) -> set[str]:
+    """Return the digests of the files that conversations name, as they are there.
+
+    Where they are encrypted their names say nothing, and manifests name them, and the vault, like objects.
+    """
+    for name in [n for n in named if n.partition("/")[0] in SIDE]:
+        expected = named.pop(name)["sha256"]
+        if not (path / name).exists():
+            found.problem(f"lost: {name}, which a manifest names")
+        elif hashlib.sha256((path / name).read_bytes()).hexdigest() != expected:
+            found.problem(f"torn: {name} is not what its manifest says")
+    digests = set()
+    for file in (path / "assets").glob("??/*"):
+        data = file.read_bytes()
+        try:
+            digests.add(actual := hashlib.sha256(opened(data) if opened else data).hexdigest())
+        except ValueError as error:
+            found.problem(f"torn: asset {file.name[:12]} ({error})")
+            continue
+        if opened is None and not file.name.startswith(actual):
+            found.problem(f"torn: asset {file.name[:12]}")
+    return digests
 
 
 def _take(found: Findings, key: str, record: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The clock jumps: between runs, and while one runs."""
 
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -42,9 +43,11 @@ def jump(bench: Bench, scenario: Scenario, number: int, seed: int, keep: Path | 
             time.sleep(rng.uniform(0, 0.2))
             process.kill()
         text = process.communicate()[1]
-    if process.returncode not in (0, -9):
+    if process.returncode not in (0, -signal.SIGKILL):
         done.problems.append(f"it ended with {process.returncode}: {text.strip()[-300:]}")
-    done.problems += untyped(text)
+    if process.returncode != -signal.SIGKILL:
+        # Of a run that was killed, workers that had only just begun say that nobody is left to tell them what to do.
+        done.problems += untyped(text)
     again = attempt.run(**_environment(at=last))
     if again.code:
         done.problems.append(f"the next run ended with {again.code}: {again.text.strip()[-300:]}")

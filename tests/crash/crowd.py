@@ -20,20 +20,21 @@ def crowd(bench: Bench, scenario: Scenario, number: int, seed: int, keep: Path |
     attempt.lay_out()
     seconds = bench.prepare(scenario).seconds
     plans = [_plan(rng, seconds) for _ in range(RUNS)]
-    codes: list[int] = []
-    texts: list[str] = []
+    ended: list[tuple[int, str]] = []
     attempt.command()
-    threads = [threading.Thread(target=_one, args=(attempt, plan, codes, texts)) for plan in plans]
+    threads = [threading.Thread(target=_one, args=(attempt, plan, ended)) for plan in plans]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    codes, texts = [code for code, _ in ended], [text for _, text in ended]
     done = Round(str(scenario), hit=True, how=f"exit codes {' '.join(map(str, sorted(codes)))}")
     strange = [c for c in codes if c not in (0, BUSY, -signal.SIGKILL)]
     if strange:
         done.problems.append(f"a run ended with {strange[0]}: {' | '.join(t.strip()[-200:] for t in texts if t)[:600]}")
-    for text in texts:
-        done.problems += untyped(text)
+    for code, text in ended:
+        if code != -signal.SIGKILL:
+            done.problems += untyped(text)
     done.problems += attempt.wrong_now()
     done.problems += attempt.wrong_at_last()
     return tidied(attempt, done, keep)
@@ -50,11 +51,11 @@ def _plan(rng: random.Random, seconds: float) -> list[tuple[float, int]]:
     return plan
 
 
-def _one(attempt: Attempt, plan: list[tuple[float, int]], codes: list[int], texts: list[str]) -> None:
+def _one(attempt: Attempt, plan: list[tuple[float, int]], ended: list[tuple[int, str]]) -> None:
     time.sleep(plan[0][0])
     with attempt.started() as process:
         for pause, number in plan[1:]:
             time.sleep(pause)
             signal_all(process, number)
-        texts.append(process.communicate()[1])
-    codes.append(process.returncode)
+        text = process.communicate()[1]
+    ended.append((process.returncode, text))

@@ -24,7 +24,7 @@ def kill(bench: Bench, scenario: Scenario, number: int, seed: int, keep: Path | 
         while not hit and not kills:
             # An attempt that ended before its kill would prove nothing: it is made again, shorter.
             attempt.lay_out()
-            limit *= 0.95
+            limit *= 0.8
             hit = _disturbed(attempt, moment(bench, scenario, rng, until=limit), signal.SIGKILL) == -signal.SIGKILL
         kills += hit
         done.problems += attempt.wrong_now()

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from mounts import copy_image, image, mounted
 from rounds import Round, moment, rng_of, tidied
-from subject import Attempt, Bench, Scenario, signal_all
+from subject import Attempt, Bench, Scenario, members, signal_all
 
 MEGABYTES = 48
 JOURNALS = (
@@ -95,16 +95,5 @@ def _empty_disk(work: Path) -> Path:
 def _wait_until_stopped(group: int) -> None:
     """Wait until no thread of a session runs: a signal takes its time."""
     until = time.monotonic() + 1
-    while time.monotonic() < until and _runs(group):
+    while time.monotonic() < until and any(state in "RD" for state in members(group)):
         time.sleep(0.002)
-
-
-def _runs(session: int) -> bool:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
-        except (OSError, ValueError):
-            continue
-        if int(group) == session and state in "RD":
-            return True
-    return False

@@ -1,7 +1,7 @@
 """Disturb runs in every way that this machine knows, and look for what was lost, doubled or torn.
 
     python tests/crash/prove.py --mode kill --rounds 1000 --seed 1
-    python tests/crash/prove.py --short            a little of everything, in about two minutes
+    python tests/crash/prove.py --short            a little of everything, in a few minutes
     python tests/crash/prove.py --full --out table.json
 
 A line for each round goes to standard output, the table at the end too.  After every round the run is

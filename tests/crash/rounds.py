@@ -62,8 +62,12 @@ def in_order(tasks: Iterable[Task], jobs: int) -> Iterator[Round]:
 
 
 def scenarios(count: int, wanted: Sequence[str]) -> Iterator[tuple[int, Scenario]]:
-    """Yield so many numbered scenarios, each kind in turn, of the sinks that are wanted."""
+    """Yield so many numbered scenarios, each kind in turn, of the sinks that are wanted.
+
+    Their order is mixed, and always the same, so that a few rounds are of many kinds.
+    """
     some = [s for s in SCENARIOS if s.sink in wanted]
+    random.Random(1).shuffle(some)
     for number in range(count):
         yield number, some[number % len(some)]
 

@@ -1,5 +1,6 @@
 """What is disturbed, and what must come of it?  A pipeline in a folder, and the archive of an undisturbed run."""
 
+import contextlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "benchmarks")]
@@ -17,6 +19,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "ben
 import checker  # noqa: E402
 from exports import newer_export  # noqa: E402
 from generate import generate  # noqa: E402
+from sealed import Values, file_opener, make_key  # noqa: E402
 
 PIPELINE = """\
 version: 1
@@ -32,6 +35,8 @@ SINKS = {
     "files zstd": ("type: files, path: out, compression: zstd", "out"),
     "mirror": ("type: files, path: out, mode: mirror, format: json", "out"),
 }
+ENCRYPTION = ', encryption: {{key: "${{secret:file:{key}}}"}}'
+SINKS |= {f"{name} encrypted": (sink + ENCRYPTION, path) for name, (sink, path) in SINKS.items() if name != "files"}
 ENGINES = {"local": "{type: local}", "pool": "{type: pool, workers: 2}"}
 ACKS = "CRASH_ACKS"
 """The variable that names the file which `ACKNOWLEDGER` appends to."""
@@ -58,6 +63,14 @@ class Scenario:
     sink: str
     top_up: bool
     engine: str = "local"
+
+    @property
+    def is_database(self) -> bool:
+        return self.sink.startswith("sqlite")
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.sink.endswith("encrypted")
 
     def __str__(self) -> str:
         return f"{self.sink}, {'top-up' if self.top_up else 'first load'}, {self.engine}"
@@ -102,8 +115,11 @@ class Bench:
         self.work.mkdir(parents=True, exist_ok=True)
         self.base, self.newer = self.work / "base.zip", self.work / "newer.zip"
         if not self.newer.exists():
-            generate(self.base, json_bytes=self.json_kb * 1000, seed=self.seed)
+            generate(self.base, json_bytes=self.json_kb * 1000, seed=self.seed, asset_bytes=200_000)
             newer_export(self.base, self.newer, random.Random(self.seed))
+        self.key = self.work / "archive.key"
+        if not self.key.exists():
+            make_key(self.key)
         self.plugins = self.work / "plugins"
         info = self.plugins / "crash_acks-1.dist-info"
         info.mkdir(parents=True, exist_ok=True)
@@ -151,9 +167,9 @@ class Bench:
                 if not first_write and _marks(folder) != before:
                     first_write = time.monotonic() - started
                 time.sleep(0.003)
-        seconds = time.monotonic() - started
-        if process.returncode:
-            raise SystemExit(f"{scenario}: an undisturbed run fails: {process.stderr.read() if process.stderr else ''}")
+            seconds = time.monotonic() - started
+            if process.returncode:
+                raise SystemExit(f"{scenario}: an undisturbed run fails: {process.communicate()[1]}")
         found = attempt.read(ended=True)
         exports = (self.base, self.newer) if scenario.top_up else (self.base,)
         expected = checker.exported(*exports)
@@ -209,6 +225,7 @@ class Attempt:
     def command(self) -> list[str]:
         """Return the command of a run; its pipeline is written once."""
         sink, name = SINKS[self.scenario.sink]
+        sink = sink.replace(f"path: {name}", f"path: {json.dumps(str(self.target))}")
         pipeline = self.folder / "pipeline.yaml"
         if not pipeline.exists():
             pipeline.write_text(
@@ -216,7 +233,7 @@ class Attempt:
                     export=json.dumps(str(self.export)),
                     chunk=self.bench.chunk,
                     engine=ENGINES[self.scenario.engine],
-                    sink=sink.replace(f"path: {name}", f"path: {json.dumps(str(self.target))}"),
+                    sink=sink.format(key=self.bench.key) if self.scenario.is_encrypted else sink,
                     unit=self.bench.unit,
                 )
             )
@@ -264,9 +281,13 @@ class Attempt:
 
     def read(self, *, ended: bool) -> checker.Findings:
         """Return what the target holds."""
-        if self.scenario.sink == "sqlite":
-            return checker.read_database(self.target)
-        return checker.read_folder(self.target, ended=ended)
+        key = self.bench.key
+        if self.scenario.is_database:
+            unlock = partial(Values, key=key) if self.scenario.is_encrypted else None
+            return checker.read_database(self.target, unlock)
+        return checker.read_folder(
+            self.target, ended=ended, opened=file_opener(key) if self.scenario.is_encrypted else None
+        )
 
     # --- verdicts ---------------------------------------------------------------------------
 
@@ -281,7 +302,7 @@ class Attempt:
     def wrong_of_acknowledged(self, count: int, finished: bool) -> Iterator[str]:
         """Say what was reported as stored and is not there."""
         undisturbed = self.bench.prepare(self.scenario)
-        if self.scenario.sink == "sqlite" and not self.scenario.top_up and not finished:
+        if self.scenario.is_database and not self.scenario.top_up and not finished:
             # A new archive is one unit, which appears at the end.
             return
         first = dict.fromkeys(undisturbed.order if finished else undisturbed.order[:count])
@@ -311,9 +332,19 @@ def untyped(text: str) -> Iterator[str]:
 
 
 def signal_all(process: "subprocess.Popen[str]", number: int) -> None:
-    """Send a signal to a process and its workers, which are in its session."""
-    if process.poll() is None:
-        os.killpg(process.pid, number)
+    """Send a signal to a process and to all others of its session, which may outlive it for a moment."""
+    if process.poll() is None or next(members(process.pid), None):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+
+def members(session: int) -> Iterator[str]:
+    """Yield the kernel's letter for the state of each process of a session, but of zombies."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            state, _, _, found = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(found) == session and state not in "ZX":
+                yield state
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -31,15 +31,18 @@ class TestTheSuite:
         assert is_clean(prove("self", "--rounds", "3"))
 
 
+@pytest.mark.timeout(300)
 class TestARun:
-    @pytest.mark.parametrize("sinks", ["sqlite", "files", "files zstd,mirror"])
+    @pytest.mark.parametrize(
+        "sinks", ["sqlite,sqlite encrypted", "files,files zstd encrypted", "files zstd,mirror,mirror encrypted"]
+    )
     def test_it_survives_kills(self, sinks):
         """First loads and top-ups, in one process and in several, sometimes several times in a row."""
         assert is_clean(prove("kill", "--sinks", sinks, "--rounds", "17"))
 
     def test_it_survives_power_cuts(self):
         """What it reported as committed is on the disk; what is visible is whole."""
-        assert is_clean(prove("power", "--rounds", "20", "--sinks", "sqlite,files,mirror"))
+        assert is_clean(prove("power", "--rounds", "20", "--sinks", "sqlite,files zstd encrypted,mirror"))
 
     def test_it_stops_when_asked(self):
         """Within ten seconds, with the exit code that says so, resumable."""
@@ -51,7 +54,7 @@ class TestARun:
 
     def test_it_survives_failing_system_calls(self):
         """No failure is taken for a success, least of all that of an fsync."""
-        assert is_clean(prove("syscalls", "--rounds", "24", "--sinks", "sqlite,files"))
+        assert is_clean(prove("syscalls", "--rounds", "24", "--sinks", "sqlite,files,mirror encrypted"))
 
     def test_it_survives_a_crowd(self):
         """Of eight runs on one target one writes at a time; the others exit with 11."""
@@ -59,7 +62,7 @@ class TestARun:
 
     def test_it_survives_clock_jumps(self):
         """Nothing is skipped or taken away, whatever the clock says."""
-        assert is_clean(prove("clock", "--rounds", "4", "--sinks", "sqlite"))
+        assert is_clean(prove("clock", "--rounds", "4", "--sinks", "sqlite,files zstd encrypted"))
 
 
 @pytest.mark.slow
