@@ -22,12 +22,15 @@ from muniment.verification import Entries, Inspection, check_log
 class Purged:
     """What a purge has done: ``tombstones`` as the chain has them, ``assets`` names of files that nothing needs now.
 
-    ``kept_assets`` says that files may remain which only these records needed.
+    ``kept_assets`` says that files may remain which only these records needed, ``locked_assets`` how many do because a
+    lock keeps them.  Of ``shredded`` records the key was destroyed.
     """
 
     tombstones: tuple[Mapping[str, Any], ...]
     assets: int = 0
     kept_assets: bool = False
+    shredded: int = 0
+    locked_assets: int = 0
 
 
 class Custody(Session):

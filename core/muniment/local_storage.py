@@ -110,6 +110,9 @@ class LocalStorage(Storage):
         form = re.compile(re.escape(self._staging) + r"[0-9a-f]{16}\.tmp")
         return (s for s in self._walk(self._staging) if form.fullmatch(s.name))
 
+    def keeps_replaced(self) -> str:
+        return ""
+
     def delete(self, name: str) -> None:
         folder, base = _split(check_name(name))
         try:

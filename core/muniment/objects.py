@@ -107,7 +107,7 @@ class ObjectStream:
     """
 
     def __init__(self, staged: Staged, wrappers: Sequence[Wrapper] = ()) -> None:
-        self._staged = staged
+        self.staged = staged
         self._counted = _Counted(staged)
         self._stream: ByteStream = self._counted
         for wrap in reversed(wrappers):
@@ -117,7 +117,7 @@ class ObjectStream:
     @property
     def token(self) -> str:
         """What publishes the object; final after `close` and `Storage.sync`."""
-        return self._staged.token
+        return self.staged.token
 
     @property
     def size(self) -> int:
@@ -142,7 +142,7 @@ class ObjectStream:
             self._stream = self._counted
 
     def discard(self) -> None:
-        self._staged.discard()
+        self.staged.discard()
 
     @contextmanager
     def _once(self) -> Iterator[None]:

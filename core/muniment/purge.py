@@ -75,12 +75,17 @@ class PurgePlan:
 
 @frozen
 class PurgeReport:
-    """How a purge ended: how many ``purged``, how many ``before`` by an earlier run of the same plan."""
+    """How a purge ended: how many ``purged``, how many ``before`` by an earlier run of the same plan.
+
+    Of ``shredded`` records the key was destroyed; ``locked_assets`` files stay because a lock keeps them.
+    """
 
     purged: int = 0
     before: int = 0
     assets: int = 0
     kept_assets: bool = False
+    shredded: int = 0
+    locked_assets: int = 0
     tombstones: tuple[dict[str, Any], ...] = field(default=())
 
 
@@ -172,8 +177,9 @@ def run_plan(plan: PurgePlan, custody: Custody, *, actor: str, now: datetime, cl
         event["clock"] = clock_reason
     purged = custody.purge(found.keys(), event)
     return PurgeReport(
-        len(found), len(done), purged.assets, purged.kept_assets, tuple(dict(t) for t in purged.tombstones)
-    )
+        len(found), len(done), purged.assets, purged.kept_assets, purged.shredded, purged.locked_assets,
+        tuple(dict(t) for t in purged.tombstones),
+    )  # fmt: skip
 
 
 def _check_clock(custody: Custody, now: datetime, reason: str, planned: datetime | None = None) -> None:

@@ -54,6 +54,8 @@ class Quarantine:
         """Return what is wrong with these options together, one sentence each."""
         if self.encryption is not None:
             yield from self.encryption.check()
+            if self.encryption.per != "object":
+                yield "`encryption.per` does not go with a quarantine, where each entry has a key of its own anyway"
         elif self.path is not None:
             yield "`path` is where encrypted content is kept; give `encryption`, or leave it out"
 

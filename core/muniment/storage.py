@@ -120,6 +120,17 @@ class Storage(Session, ABC):
         """Return what keeps the bytes of deleted objects, such as a lock of the bucket; empty where they go."""
         return ""
 
+    def keeps_replaced(self) -> str:
+        """Return why the earlier bytes of a replaced object cannot be ended by `erase_replaced`; empty where they can.
+
+        It is asked of objects below `muniment.crypto.frames.KEYS` only, which no lock may keep, and of which
+        `delete` leaves no version either.
+        """
+        return "nothing is known of what it keeps of replaced objects"
+
+    def erase_replaced(self, name: str) -> None:
+        """Take away for good what is left of the earlier bytes of an object."""
+
 
 def check_name(name: str) -> str:
     """Return ``name`` if it stays inside its storage.

@@ -110,6 +110,8 @@ class Purges:
 
     keys: dict[str, int] = field(factory=dict)
     """The keys that were purged, with the number of the last manifest that says so."""
+    shredded: set[tuple[str, str]] = field(factory=set)
+    """The keys whose object stays, and the object: what opened them is destroyed."""
     _open: dict[tuple[str, str, str, str], int] = field(factory=dict)
     _removed: dict[str, int] = field(factory=dict)
     _held: dict[str, Counter[tuple[str, str]]] = field(factory=dict)
@@ -125,6 +127,8 @@ class Purges:
             self.keys[t["key"]] = manifest.number
             self._open[t["key"], t["hash"], t.get("object", ""), t.get("sha256", "")] = manifest.number
             left[t["key"], t["hash"]] += 1
+            if t.get("shredded") and t.get("object"):
+                self.shredded.add((t["key"], t["object"]))
         for made in manifest.objects:
             left.update((row[0], row[1]) for row in made["records"])
         self._removed.update(dict.fromkeys(manifest.removed, manifest.number))

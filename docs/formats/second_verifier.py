@@ -138,8 +138,8 @@ def check_folder(folder, since, public_key):
             was.update((*r[:2], name, o["sha256"]) for r in o["records"] for name in (o["name"], ""))
         expected |= {name: (DIGEST.search(name)[1], None, set()) for name in manifest.get("assets", ())}
         _ = [expected.pop(name, None) for name in manifest.get("removed", ())]
-    purged = yield from check_tombstones(parsed, was)
-    yield from (f"{name}: it holds what was purged" for name, (*_, keys) in expected.items() if keys & purged)
+    gone = yield from check_tombstones(parsed, was)
+    yield from (f"{n}: it holds what was purged" for n, v in expected.items() if {(k, n) for k in v[2] & gone} - gone)
     if (view := own / "latest.json").is_file():
         expected |= {o["name"]: (o["sha256"], o["size"], set()) for o in json.loads(view.read_bytes())["objects"]}
     for name, (digest, size, _) in expected.items():
@@ -159,7 +159,7 @@ def check_tombstones(parsed, was):
     found = [t for m in parsed.values() for t in m.get("event", {}).get("tombstones", ())]
     if any((t["key"], t["hash"], t.get("object", ""), t.get("sha256", "")) not in was for t in found):
         yield "there are tombstones of what never was"
-    return {t["key"] for t in found}
+    return {t["key"] for t in found} | {(t["key"], t.get("object")) for t in found if t.get("shredded")}
 
 
 def check_database(path, since, public_key):

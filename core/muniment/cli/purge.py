@@ -153,6 +153,15 @@ def _tell(report: "PurgeReport") -> None:
     files = f", {_several(report.assets, 'file')}" if report.assets else ""
     stones = _several(len(report.tombstones), "tombstone")
     screen.out(f"purged {_several(report.purged, 'record')}{files}; {stones} in the chain")
+    if report.shredded:
+        screen.out(
+            f"  {_several(report.shredded, 'key')} destroyed; encrypted text that stays cannot be read by anybody"
+        )
+    if report.locked_assets:
+        screen.out(
+            f"  {_several(report.locked_assets, 'file')} that only these records needed cannot be removed, since the"
+            " storage is locked; the key of the archive opens them"
+        )
     if report.before:
         screen.out(f"  {_several(report.before, 'record')} had been purged before")
     if report.kept_assets:

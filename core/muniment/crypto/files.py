@@ -15,11 +15,13 @@ from attrs import frozen
 from muniment.crypto import header as headers
 from muniment.crypto.chunks import CHUNK_BYTES
 from muniment.crypto.envelope import encrypting, open_body
+from muniment.crypto.frames import FRAMES_TYPE, KEYS, KeyObjects, joined
 from muniment.crypto.header import MAGIC, Fixed, Header
 from muniment.crypto.keyring import Keyring
 from muniment.crypto.rewrap import NewHeader
 from muniment.errors import DamagedError, FatalError, InputError, TargetBusyError
 from muniment.local_storage import explain
+from muniment.storage import check_name
 
 PART = ".part"
 """Ends the name of what is being decrypted."""
@@ -132,10 +134,10 @@ def decrypt_file(
         dek = keyring.open(header)
         body = file.tell()
         if isinstance(to, Path):
-            return _decrypt_to_path(file, header.fixed, lambda: _plain(file, header, dek), to, broken)
-        size = _copy(_plain(file, header, dek), None)
+            return _decrypt_to_path(file, header.fixed, lambda: _content(path, file, header, dek, keyring), to, broken)
+        size = _copy(_content(path, file, header, dek, keyring), None)
         file.seek(body)
-        _copy(_plain(file, header, dek), to)
+        _copy(_content(path, file, header, dek, keyring), to)
         return Decrypted("-", size, header.fixed.content_type)
 
 
@@ -173,6 +175,15 @@ def _decrypt_to_path(
 
 def _plain(file: BinaryIO, header: Header, dek: bytes) -> BinaryIO:
     return open_body(cast(BinaryIO, _Borrowed(file)), header, dek)
+
+
+def _content(path: Path, file: BinaryIO, header: Header, dek: bytes, keyring: Keyring) -> BinaryIO:
+    """Return what a file holds; of records with keys of their own, those whose keys are there."""
+    plain = _plain(file, header, dek)
+    if header.fixed.content_type != FRAMES_TYPE:
+        return plain
+    root = next((f for f in path.absolute().parents if (f / KEYS).is_dir()), path.parent)
+    return joined(plain, KeyObjects(lambda name: (root / check_name(name)).open("rb"), keyring))
 
 
 def _copy(source: BinaryIO, out: BinaryIO | None) -> int:

@@ -1,6 +1,7 @@
 """What does a pipeline file say about encryption, and which keyring does that make?"""
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from attrs import frozen
 
@@ -44,6 +45,12 @@ class Encryption:
     )
     kdf: KdfCost = option(
         "What a try of the passphrase costs: 64 MiB of memory, or 1 GiB.", default="interactive", identity=False
+    )
+
+    per: Literal["object", "conversation"] = option(
+        "What has a key of its own: `conversation` lets a purge destroy the key of one, in folders and in S3.",
+        default="object",
+        identity=False,
     )
 
     def check(self) -> Iterable[str]:

@@ -81,6 +81,17 @@ def noted(storage: Storage) -> int:
         return 0
 
 
+def shown(storage: Storage) -> set[str] | None:
+    """Return the names of the objects of the view; None where there is none."""
+    try:
+        with storage.open(NOTE) as stream:
+            return {made["name"] for made in json.loads(stream.read())["objects"]}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return set()
+
+
 def _write_note(storage: Storage, note: dict[str, Any]) -> None:
     staged = storage.stage(NOTE)
     try:

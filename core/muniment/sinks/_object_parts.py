@@ -7,10 +7,11 @@ from typing import Any
 from attrs import define, field, frozen
 
 from muniment.components import Format
-from muniment.objects import ObjectStream, Part, Wrapper
+from muniment.objects import Compression, ObjectStream, Part, Wrapper
 from muniment.options import option
 from muniment.sinks._object_payload import Entry, Payload
 from muniment.sinks._object_retry import retried_here
+from muniment.sinks._object_sealing import SealedPart, write_keys
 from muniment.sinks.cover import Cover
 from muniment.storage import Staged, Storage
 from muniment.tables import TableFormat, TablePart
@@ -58,6 +59,8 @@ class Parts(ABC):
 
     At most ``max_open`` are open.  What comes for others waits in memory; when that is too much, the
     part whose turn was longest ago is ended, and its key gets a further part if more comes.
+
+    With ``sealing``, which is then how they are compressed, records are sealed one by one.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Parts(ABC):
         limits: PartLimits,
         max_open: int,
         cover: Cover,
+        sealing: Compression | None = None,
     ) -> None:
         self._storage = storage
         self._form = form
@@ -77,6 +81,7 @@ class Parts(ABC):
         self._limits = limits
         self._max_open = max_open
         self._cover = cover
+        self._sealing = sealing
         self._tables: Sequence[str] = ("",)
         self._groups: dict[str, Group] = {}
         self._open: list[Group] = []
@@ -133,7 +138,10 @@ class Parts(ABC):
             if self._limits.max_records is not None:
                 end = min(end, done + self._limits.max_records - len(part.rows))
             some = batch if (done, end) == (0, len(rows)) else self._some_of(batch, done, end)
-            part.body.add(some)
+            if isinstance(part.body, SealedPart):
+                part.body.add(zip((row[0] for row in rows[done:end]), some, strict=True))
+            else:
+                part.body.add(some)
             part.rows += rows[done:end]
             done = end
             if self._is_full(part):
@@ -152,7 +160,9 @@ class Parts(ABC):
             for stream in streams.values():
                 stream.discard()
             raise
-        return _OpenPart(begin_body(self._form, streams), objects)
+        if self._sealing is None:
+            return _OpenPart(begin_body(self._form, streams), objects)
+        return _OpenPart(SealedPart(streams[""], self._form, self._sealing, objects[0][0]), objects)
 
     def _stage(self, name: str) -> Staged:
         return retried_here(lambda: self._storage.stage(name))
@@ -180,6 +190,9 @@ class Parts(ABC):
                 rows = part.rows if not index else []
                 made = {"name": name, "size": stream.size, "sha256": stream.sha256, "records": rows, "if_absent": True}
                 self._ended.append(Ended(stream, made))
+        if isinstance(part.body, SealedPart):
+            keys, made = write_keys(self._stage(part.body.name), part.body.name, part.body.keys, self._cover)
+            self._ended.append(Ended(keys, {**made, "if_absent": True}))
 
 
 class PieceParts(Parts):
@@ -217,7 +230,7 @@ class PieceParts(Parts):
 
 @define(eq=False)
 class _OpenPart:
-    body: Part | TablePart
+    body: Part | TablePart | SealedPart
     objects: list[tuple[str, ObjectStream]]
     rows: list[Any] = field(factory=list)
 

@@ -22,6 +22,8 @@ from muniment.tables import TableFormat
 EARLIER = ".earlier-"
 ID = "{id}"
 """What stands in an entry's name for a pseudonym, which only the writer has the key to make."""
+ID_DIGITS = 32
+"""How many hex digits of the pseudonym that are."""
 _NAME_BYTES = names.MAX_BYTES - len(EARLIER) - 8
 
 

@@ -1,6 +1,5 @@
 """How are records taken out of a store of objects?  Their parts are written anew without them; a tombstone stays."""
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
@@ -18,13 +17,14 @@ from muniment.errors import ConfigError, FatalError, InputError
 from muniment.manifest import MadeBy
 from muniment.model import Record
 from muniment.objects import ObjectStream, compressing, compression_of
-from muniment.retention import Holding
+from muniment.retention import Holding, purged_keys
 from muniment.sinks import _object_manifest as manifests
-from muniment.sinks._object_latest import NOTE, refresh
+from muniment.sinks._object_latest import NOTE, refresh, shown
 from muniment.sinks._object_parts import begin_body
 from muniment.sinks._object_payload import EARLIER, Payload, encode
 from muniment.sinks._object_read import read_object
 from muniment.sinks._object_repair import is_sound
+from muniment.sinks._object_shred import Shred, finish, key_objects
 from muniment.sinks._object_target import ObjectTarget
 from muniment.sinks.cover import read_opened
 from muniment.storage import Storage
@@ -44,7 +44,7 @@ _READ_BYTES = 2**20
 class ObjectCustody(Custody):
     """An object target, opened to look after it.
 
-    Where its storage is locked, what is deleted stays: nothing can be purged.
+    Where its storage is locked, what is deleted stays: only records can be purged whose keys are their own.
     """
 
     def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
@@ -79,10 +79,14 @@ class ObjectCustody(Custody):
 
     def holdings(self) -> Iterator[Holding]:
         at = {m.number: m.at for m in manifests.load_all(self._storage)}
+        # Of a record whose key was destroyed the row stays.
+        purged = set(purged_keys(manifests.load_all(self._storage)))
         found: dict[str, Holding] = {}
         for manifest, made in manifests.Standing(self._storage).objects():
             archived_at = at[manifest.made_by(made).number] or None
             for key, source_hash, updated_at, _, _ in made["records"]:
+                if key in purged:
+                    continue
                 before = found.get(key)
                 hashes = before.hashes if before else frozenset()
                 times = [t for t in (updated_at, before.updated_at if before else None) if t]
@@ -94,7 +98,7 @@ class ObjectCustody(Custody):
         return self._target.noted(key)
 
     def refusal(self) -> str:
-        if reason := self._storage.keeps_deleted():
+        if (reason := self._storage.keeps_deleted()) and not self._sink.seals_records:
             return (
                 f"this storage keeps what is deleted ({reason}), so nothing in it can be purged; wait until the lock is"
                 " over, or have the keys of the archive destroyed"
@@ -105,19 +109,30 @@ class ObjectCustody(Custody):
         self._target.append_event(event)
 
     def purge(self, keys: Collection[str], event: Mapping[str, Any]) -> Purged:
+        finish(self._storage)
         work = _Purge(self._sink, self._target, frozenset(keys))
         try:
             work.prepare()
-            self._target.append_event({**event, "tombstones": work.tombstones}, work.made, work.removed)
+            work.shred.publish()
+            self._target.append_event(
+                {**event, "tombstones": work.tombstones}, work.made, work.removed, work.shred.announced
+            )
         except BaseException:
             work.discard()
             raise
         self.finish()
-        return Purged(tuple(work.tombstones), len(work.assets), work.is_unsure_of_assets)
+        shredded = len({t["key"] for t in work.tombstones if "shredded" in t})
+        return Purged(
+            tuple(work.tombstones), len(work.assets), work.is_unsure_of_assets, shredded, len(work.locked_assets)
+        )
 
     def finish(self) -> None:
-        """Write the view anew, or remove it where these options have none: it must not show what was purged."""
-        before = _view(self._storage)
+        """Destroy keys, and write the view anew, or remove it where these options have none.
+
+        The view must not show what was purged.
+        """
+        finish(self._storage)
+        before = shown(self._storage)
         if before is None:
             return
         if self._sink.latest:
@@ -125,7 +140,7 @@ class ObjectCustody(Custody):
             refresh(self._sink, self._storage, target.state, self.entries().numbers[-1], target.cover)
         else:
             self._storage.delete(NOTE)
-        for name in before - (_view(self._storage) or set() if self._sink.latest else set()):
+        for name in before - (shown(self._storage) or set() if self._sink.latest else set()):
             self._storage.delete(name)
         self._storage.sync()
 
@@ -154,7 +169,12 @@ class _Purge:
     removed: list[str] = field(factory=list)
     assets: list[str] = field(factory=list)
     tombstones: list[dict[str, Any]] = field(factory=list)
+    locked_assets: list[str] = field(factory=list)
+    """Files that nothing needs now, and that a lock keeps."""
     is_unsure_of_assets: bool = False
+    shred: Shred = field(init=False)
+    _read: set[str] = field(factory=set)
+    """The objects that stay, and of which it is known which files they need."""
     _streams: list[ObjectStream] = field(factory=list)
     _gone: set[str] = field(factory=set)
     _needed: set[str] = field(factory=set)
@@ -168,11 +188,21 @@ class _Purge:
     def prepare(self) -> None:
         standing = manifests.Standing(self._storage)
         affected = []
+        by_name = {made["name"]: made for made in key_objects(standing)}
+        self.shred = Shred(self._storage, self.target.cover, by_name)
         for manifest, made in standing.objects():
             if any(row[0] in self.keys for row in made["records"]):
                 affected.append(_Affected(made, manifest.made_by(made), tuple(_siblings(made, manifest.objects))))
         for one in affected:
-            self._take(one)
+            if keys := self.shred.keys_name(one.made):
+                self._shred(one, keys)
+            elif reason := self._storage.keeps_deleted():
+                raise FatalError(
+                    f"`{one.made['name']}` was written before `per: conversation`; nothing was purged ({reason})"
+                )
+            else:
+                self._take(one)
+        self.shred.stage()
         self.removed += self._earlier_copies(affected)
         if self._gone - self._needed or self._of_units:
             self._remove_assets(standing)
@@ -181,6 +211,7 @@ class _Purge:
             made["token"] = stream.token
 
     def discard(self) -> None:
+        self.shred.discard()
         for stream in self._streams:
             stream.discard()
 
@@ -194,11 +225,7 @@ class _Purge:
                 " purged: repair the archive or restore it first"
             )
         rows = [row for row in made["records"] if row[0] not in self.keys]
-        for key, source_hash, *_ in made["records"]:
-            if key in self.keys:
-                # In a mirror the name of an object says a title, which no tombstone does.
-                where = {"object": made["name"]} if one.is_part else {}
-                self.tombstones.append({"key": key, "hash": source_hash, **where, "sha256": made["sha256"]})
+        self._bury(one, {})
         self.removed += [made["name"], *(s["name"] for s in one.siblings)]
         if rows:
             self._rewrite(one, rows)
@@ -207,6 +234,33 @@ class _Purge:
             self._gone |= self._digests(form, made["name"])
             if not form.reads_back:
                 self._of_units.update(self._assets_of(one.by))
+
+    def _shred(self, one: _Affected, keys: str) -> None:
+        """Destroy keys; a part stays as it is, an object of a mirror holds nothing more and goes, too."""
+        made = one.made
+        self._bury(one, self.shred.take(keys, [row[0] for row in made["records"] if row[0] in self.keys]))
+        form = self._form(one.by)
+        if not is_sound(self._storage, made):
+            self.is_unsure_of_assets = True
+        elif not form.reads_back:
+            # Of an encrypted unit nothing says which files it needs beside those that its objects name.
+            self.is_unsure_of_assets = True
+            self._gone |= self._digests(form, made["name"])
+        else:
+            left = self._left(made["name"], form)
+            self._needed.update(a.sha256 for r in left for a in r.conversation.assets if a.sha256)
+        if one.is_part:
+            self._read.add(made["name"])
+        else:
+            self.removed.append(made["name"])
+
+    def _bury(self, one: _Affected, destroyed: Mapping[str, str]) -> None:
+        # In a mirror the name of an object says a title, which no tombstone does.
+        where = {"object": one.made["name"]} if one.is_part else {}
+        for key, source_hash, *_ in one.made["records"]:
+            if key in self.keys:
+                said = {"shredded": destroyed[key]} if key in destroyed else {}
+                self.tombstones.append({"key": key, "hash": source_hash, **where, "sha256": one.made["sha256"], **said})
 
     def _rewrite(self, one: _Affected, rows: list[Any]) -> None:
         form = self._form(one.by)
@@ -287,7 +341,7 @@ class _Purge:
         needed = {by_digest.get(digest(d), "") for d in self._needed}
         unnamed = self._of_units.intersection(by_digest.values()) - named
         gone = (named | unnamed) - needed
-        without = set(self.removed)
+        without = {*self.removed, *self._read}
         for manifest, made in standing.objects():
             if not gone:
                 break
@@ -299,6 +353,9 @@ class _Purge:
             if form is not None and not form.reads_back and unnamed & gone:
                 gone -= unnamed.intersection(self._assets_of(by))
         self.is_unsure_of_assets = self.is_unsure_of_assets or not unnamed - needed <= gone
+        if self._storage.keeps_deleted():
+            self.locked_assets = sorted(gone)
+            return
         self.assets = sorted(gone)
         self.removed += self.assets
 
@@ -332,17 +389,6 @@ def _siblings(made: dict[str, Any], objects: Collection[dict[str, Any]]) -> Iter
         found = _PART.search(other["name"])
         if other is not made and part and found and found[0] == part[0] and not other["records"]:
             yield other
-
-
-def _view(storage: Storage) -> set[str] | None:
-    """Return the names of the objects of the view; None where there is none."""
-    try:
-        with storage.open(NOTE) as stream:
-            return {made["name"] for made in json.loads(stream.read())["objects"]}
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        return set()
 
 
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:

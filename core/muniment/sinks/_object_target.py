@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import attrs
 
 from muniment.components import Checkpoint, Context, Counts, Damage, Fence, Orphan, Prepared, Target
+from muniment.crypto.frames import KEYS
 from muniment.errors import ConfigError, FatalError, TargetBusyError
 from muniment.local_storage import make_folder
 from muniment.lock import TargetLock
@@ -22,6 +23,7 @@ from muniment.sinks._object_latest import refresh
 from muniment.sinks._object_payload import EARLIER, bare_entry
 from muniment.sinks._object_read import read_back
 from muniment.sinks._object_repair import damages
+from muniment.sinks._object_sealing import keys_of_part
 from muniment.sinks._object_state import add, open_state, storing
 from muniment.sinks._object_vault import begin_cover, vault_object
 from muniment.sinks.cover import Cover
@@ -132,12 +134,15 @@ class ObjectTarget(Target):
             self.state.forget(map(self.cover.key, short), missing=False)
         if self.layout.mode == "append":
             # In a mirror the new object takes the name of the old one.
-            self._replaced = tuple(d.where for d in replaced)
+            gone = [d.where for d in replaced]
+            standing = manifests.Standing(self.storage) if gone else ()
+            self._replaced = (*gone, *(name for name in map(keys_of_part, gone) if name in standing))
 
     def append_event(
-        self, event: Mapping[str, JSON], made: Sequence[dict[str, Any]] = (), removed: Sequence[str] = ()
-    ) -> None:
-        """Commit what was done to the archive, with the objects that it made anew, and sign."""
+        self, event: Mapping[str, JSON], made: Sequence[dict[str, Any]] = (), removed: Sequence[str] = (),
+        announced: Sequence[dict[str, Any]] = (),
+    ) -> None:  # fmt: skip
+        """Commit what was done to the archive, with objects that it made anew or ``announced``, and sign."""
         if made:
             with storing(self._state_path):
                 # Begun and never ended is how the next opening knows that there may be orphans.
@@ -148,7 +153,7 @@ class ObjectTarget(Target):
             self._manifest(
                 run=self.ctx.run,
                 event=event,
-                objects=tuple({k: o[k] for k in kept} for o in made),
+                objects=(*({k: o[k] for k in kept} for o in made), *announced),
                 removed=tuple(removed),
             ),
             plan_hash="",
@@ -207,6 +212,11 @@ class ObjectTarget(Target):
         try:
             staged.write(data)
             staged.close()
+            if keys := [one for one in made if one["name"].startswith(KEYS)]:
+                # An object of a mirror is never there without its key: the next version is merged into it.
+                for one in keys:
+                    self._publish(one)
+                self.storage.sync()
             for one in made:
                 self._publish(one)
             # Everything that the manifest names is there for good before the manifest is.
@@ -327,6 +337,11 @@ class ObjectTarget(Target):
             raise ConfigError(
                 f"{self.ctx.path}: this storage cannot {lack}, which `mode: {self.layout.mode}` needs;"
                 " use `mode: snapshot`"
+            )
+        if self.sink.seals_records and (reason := self.storage.keeps_replaced()):
+            raise ConfigError(
+                f"{self.ctx.path}: `encryption.per: conversation` needs a storage where a key can be destroyed, and"
+                f" here it cannot: {reason}; leave `per` out"
             )
         if self.sink.latest and not can.replaces:
             raise ConfigError(

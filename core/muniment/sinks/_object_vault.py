@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from muniment.components import Context
 from muniment.crypto import Vault, open_keyring
 from muniment.crypto.folders import VAULT
+from muniment.crypto.frames import KeyObjects
 from muniment.crypto.header import MAX_HEADER_BYTES
 from muniment.errors import ConfigError, FatalError
 from muniment.sinks import _object_manifest as manifests
@@ -41,7 +42,7 @@ def open_cover(sink: "ObjectSink", ctx: Context, storage: Storage) -> Cover:
     header = read(storage, name_of(sink))
     if not header:
         raise FatalError(_missing(name_of(sink)))
-    return _opened(sink, ctx, header)
+    return _opened(sink, ctx, storage, header)
 
 
 def begin_cover(sink: "ObjectSink", ctx: Context, storage: Storage) -> Cover:
@@ -64,7 +65,7 @@ def begin_cover(sink: "ObjectSink", ctx: Context, storage: Storage) -> Cover:
             _check_new(ctx, storage)
         _make(sink, ctx, storage, name)
         header = read(storage, name)
-    return _opened(sink, ctx, header)
+    return _opened(sink, ctx, storage, header)
 
 
 def read(storage: Storage, name: str = VAULT) -> bytes:
@@ -112,10 +113,10 @@ def _make(sink: "ObjectSink", ctx: Context, storage: Storage, name: str) -> None
         raise
 
 
-def _opened(sink: "ObjectSink", ctx: Context, header: bytes) -> Encrypted:
+def _opened(sink: "ObjectSink", ctx: Context, storage: Storage, header: bytes) -> Encrypted:
     assert sink.encryption is not None
     keyring = open_keyring(sink.encryption, ctx)
-    return Encrypted(keyring, Vault.open(header, keyring))
+    return Encrypted(keyring, Vault.open(header, keyring), KeyObjects(storage.open, keyring))
 
 
 def _missing(name: str) -> str:

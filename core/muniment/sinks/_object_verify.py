@@ -14,6 +14,7 @@ from muniment import names
 from muniment.components import Context, Format
 from muniment.crypto import SUFFIX, Vault, open_keyring
 from muniment.crypto.folders import VAULT
+from muniment.crypto.frames import KeyObjects
 from muniment.errors import (
     DamagedError,
     FatalError,
@@ -94,7 +95,7 @@ class _Check:
         header = vaults.read(self.storage) if keyring else b""
         if keyring is not None and header:
             try:
-                self.cover = Encrypted(keyring, Vault.open(header, keyring))
+                self.cover = Encrypted(keyring, Vault.open(header, keyring), KeyObjects(self.storage.open, keyring))
             except DamagedError as error:
                 yield Finding("unreadable", VAULT, str(error))
 
@@ -169,7 +170,7 @@ class _Check:
     def _purged(self, made: dict[str, Any]) -> Iterator[Finding]:
         """Name the records that an object holds though they were purged."""
         for row in made["records"] if self.purges.keys else ():
-            if number := self.purges.keys.get(row[0]):
+            if (number := self.purges.keys.get(row[0])) and (row[0], made["name"]) not in self.purges.shredded:
                 yield Finding("extra", made["name"], f"it holds `{row[0]}`, which manifest {number} purged")
 
     def _object(self, manifest: Manifest, made: dict[str, Any]) -> Iterator[Finding]:
@@ -212,7 +213,8 @@ class _Check:
             )
             return
         self.inspection.records += found.total()
-        if found != Counter(keys):
+        # Of what was purged here the row stays, and no key.
+        if found != Counter(k for k in keys if (k, name) not in self.purges.shredded):
             yield Finding("changed", name, "it holds other records than its manifest says")
 
     @contextlib.contextmanager

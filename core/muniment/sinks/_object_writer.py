@@ -1,5 +1,6 @@
 """How are a unit's records staged: in parts, or as one object per conversation?"""
 
+import contextlib
 import hashlib
 import io
 from abc import abstractmethod
@@ -12,7 +13,8 @@ from attrs import frozen
 from muniment import names
 from muniment.canonical import to_json
 from muniment.components import Context, Prepared, Receipt, Unit, Writer
-from muniment.errors import WrongKeyError
+from muniment.crypto.frames import FRAMES_TYPE, new_key
+from muniment.errors import DamagedError, WrongKeyError
 from muniment.merge import merge_records
 from muniment.model import Origin, Record, Rejected
 from muniment.objects import MEGABYTES, ObjectStream, compressed, compressing, document
@@ -23,9 +25,10 @@ from muniment.sinks._object_manifest import part_id, row
 from muniment.sinks._object_parts import PartLimits, Parts, PieceParts
 from muniment.sinks._object_payload import EARLIER, Entry, Payload
 from muniment.sinks._object_retry import retried_here
+from muniment.sinks._object_sealing import keys_of_record, sealed_object, write_keys
 from muniment.sinks._object_tables import TableParts
 from muniment.sinks._object_vault import open_cover
-from muniment.sinks.cover import Cover, read_opened
+from muniment.sinks.cover import Cover, Encrypted, read_opened
 from muniment.state import State, StoredRecord
 from muniment.storage import Staged
 from muniment.tables import TableFormat
@@ -142,15 +145,19 @@ class AppendWriter(ObjectWriter):
     def __init__(self, sink: "ObjectSink", ctx: Context) -> None:
         super().__init__(sink, ctx)
         self._taken: dict[str, list[tuple[Entry, list[Any]]]] = {}
-        kind = TableParts if isinstance(self.form, TableFormat) else PieceParts
         # Of many parts at once none gets a thread.
         wrappers = [
             compressing(self.layout.compression, threaded=not self.layout.key),
             *self.cover.wrappers(self.form.media_type),
         ]
-        self._parts: Parts = kind(
-            self.storage, self.form, wrappers, self._name, sink.part or PartLimits(), self._max_open(), self.cover
-        )
+        given = self._name, sink.part or PartLimits(), self._max_open(), self.cover
+        if isinstance(self.form, TableFormat):
+            self._parts: Parts = TableParts(self.storage, self.form, wrappers, *given)
+        elif sink.seals_records:
+            inside = self.cover.wrappers(FRAMES_TYPE)
+            self._parts = PieceParts(self.storage, self.form, inside, *given, sealing=self.layout.compression)
+        else:
+            self._parts = PieceParts(self.storage, self.form, wrappers, *given)
 
     def write(self, payload: Payload) -> Receipt:
         receipt = super().write(payload)
@@ -203,6 +210,7 @@ class MirrorWriter(ObjectWriter):
         self._removed: dict[str, None] = {}
         self._earlier: dict[str, list[str]] | None = None
         self._digests: dict[str, str] | None = None
+        self._seals = sink.seals_records
 
     def _store(self, entry: Entry, before: StoredRecord | None, fate: Fate) -> bool:
         piece, name = entry.piece, entry.name
@@ -222,7 +230,10 @@ class MirrorWriter(ObjectWriter):
             if name != before.location:
                 self._removed[before.location] = None
         record = joined(entry, before, fate, self.ctx.plan_hash, name, self.ctx.run)
-        data = self.cover.sealed(piece, self.form.media_type, entry.true_name)
+        if self._seals:
+            data = sealed_object(piece, entry.key, self._key_of(entry.key, is_known=before is not None), self.cover)
+        else:
+            data = self.cover.sealed(piece, self.form.media_type, entry.true_name)
         digest = entry.sha256 if data is entry.piece else hashlib.sha256(data).hexdigest()
         self._stage(name, data, digest, [row(record, supersedes=fate is Fate.OTHER_PLAN)])
         self._unit[entry.key] = record
@@ -236,6 +247,8 @@ class MirrorWriter(ObjectWriter):
             self._digests.update((name, o.made["sha256"]) for name, o in self._objects.items())
         removed = [name for name in self._removed if name not in self._objects]
         self._objects, self._removed = {}, {}
+        if isinstance(self.cover, Encrypted) and self.cover.keys:
+            self.cover.keys.noted.clear()
         return [*ended, (None, {"removed": removed})] if removed else ended
 
     def _discard(self) -> None:
@@ -255,6 +268,22 @@ class MirrorWriter(ObjectWriter):
         self._objects[name] = _Object(staged, made, b"" if self.storage.capabilities.reads_staged else data)
         if replaced is not None:
             replaced.staged.discard()
+
+    def _key_of(self, key: str, *, is_known: bool) -> bytes:
+        """Return the key of a record for all of its versions; a new one is staged before the first of them."""
+        assert isinstance(self.cover, Encrypted) and self.cover.keys
+        keys, name = self.cover.keys, keys_of_record(key)
+        found = keys.noted.get(name)
+        if found is None and is_known:
+            # Where it is lost, so is all that it opened.
+            with contextlib.suppress(DamagedError):
+                found = keys.read(name)
+        if not found or key not in found:
+            found = {key: new_key()}
+            stream, made = write_keys(self.storage.stage(name), name, found, self.cover)
+            self._objects[name] = _Object(stream.staged, {**made, "if_absent": False}, b"")
+        keys.noted[name] = found
+        return found[key]
 
     # --- versions ---------------------------------------------------------------------------
 

@@ -10,16 +10,16 @@ from msgspec.structs import replace
 
 from muniment import names
 from muniment.components import Unit
-from muniment.crypto import SUFFIX, Keyring, Vault, Veil, decrypting, encrypt_bytes, encrypting
+from muniment.crypto import SUFFIX, Keyring, Vault, Veil, encrypt_bytes, encrypting
+from muniment.crypto import header as headers
 from muniment.crypto.chunks import KEY_BYTES, open_message, seal_message
+from muniment.crypto.envelope import open_body
 from muniment.crypto.folders import hidden_name
+from muniment.crypto.frames import FRAMES_TYPE, KeyObjects, joined
 from muniment.errors import DamagedError
 from muniment.model import Asset, Rejected
 from muniment.objects import Wrapper, decompressing
-from muniment.sinks._object_payload import ID, Entry
-
-NAME_DIGITS = 32
-"""Hex digits of a pseudonym in the name of an object."""
+from muniment.sinks._object_payload import ID, ID_DIGITS, Entry
 
 _DIGEST_DIGITS = 8
 
@@ -97,6 +97,8 @@ class Encrypted(Cover):
 
     keyring: Keyring
     _vault: Vault = field(alias="vault_")
+    keys: KeyObjects | None = None
+    """The keys of single records, where objects hold such."""
     _veil: Veil = field(init=False, default=attrs.Factory(lambda self: self._vault.veil(), takes_self=True))
     _spool_key: bytes = field(init=False, factory=lambda: os.urandom(KEY_BYTES))
 
@@ -139,7 +141,13 @@ class Encrypted(Cover):
         return encrypt_bytes(data, self.keyring, content_type=content_type, about=self._about(name))
 
     def opened(self, stream: BinaryIO) -> BinaryIO:
-        return decrypting(stream, self.keyring)
+        header = headers.read(stream)
+        plain = open_body(stream, header, self.keyring.open(header))
+        if header.fixed.content_type != FRAMES_TYPE:
+            return plain
+        if self.keys is None:
+            raise DamagedError("the keys of its records are not here; read the archive that it belongs to")
+        return joined(plain, self.keys)
 
     def spooled(self, data: bytes) -> bytes:
         return seal_message(self._spool_key, b"", data)
@@ -164,7 +172,7 @@ class Encrypted(Cover):
             key=key,
             source_hash=self.source_hash(entry.source_hash),
             messages=bytes.fromhex("".join(pieces)),
-            name=entry.name.replace(ID, key[:NAME_DIGITS]),
+            name=entry.name.replace(ID, key[:ID_DIGITS]),
         )
 
     def _rejected(self, rejected: Rejected) -> Rejected:

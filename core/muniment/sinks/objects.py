@@ -14,6 +14,7 @@ from attrs import frozen
 
 from muniment.components import Batch, Context, Format, Known, Sink, Target, UnitBounds, Writer
 from muniment.crypto import SUFFIX, Encryption
+from muniment.crypto.frames import KEYS
 from muniment.errors import ConfigError
 from muniment.objects import Compression, compression_of
 from muniment.options import option
@@ -142,9 +143,14 @@ class ObjectSink(Sink):
     def part_prefixes(self) -> tuple[str, ...]:
         """Return what the names of parts begin with, one of these."""
         key, form = self.layout.key, self.make_format()
-        if not key:
-            return ("part-",)
-        return KeyTemplate(key).prefixes(form.table_names if isinstance(form, TableFormat) else ())
+        tables = form.table_names if isinstance(form, TableFormat) else ()
+        prefixes = KeyTemplate(key).prefixes(tables) if key else ("part-",)
+        return (*prefixes, *(KEYS + p for p in prefixes)) if self.seals_records else prefixes
+
+    @property
+    def seals_records(self) -> bool:
+        """Whether each record has a key of its own."""
+        return self.encryption is not None and self.encryption.per == "conversation"
 
     # --- what the engine calls --------------------------------------------------------------
 
@@ -166,6 +172,8 @@ class ObjectSink(Sink):
         tables = form.table_names if isinstance(form, TableFormat) else ()
         if tables:
             yield from _wrong_for_tables(layout, tables)
+        if self.seals_records:
+            yield from _wrong_for_sealing(self, layout, tables)
         if self.latest and layout.mode != "append":
             yield "`latest` goes with `mode: append`; in the other modes each conversation is there once anyway"
         elif self.latest and not form.reads_back:
@@ -274,6 +282,17 @@ def _wrong_for_tables(layout: Layout, tables: Sequence[str]) -> Iterator[str]:
         )
     if layout.compression != "none":
         yield f"format `{layout.format}` compresses by itself; leave out `compression`"
+
+
+def _wrong_for_sealing(sink: ObjectSink, layout: Layout, tables: Sequence[str]) -> Iterator[str]:
+    """Say what holds many records together, or shows them in a second place."""
+    said = "`encryption.per: conversation` does not go with"
+    if tables:
+        yield f"{said} format `{layout.format}`, which makes tables of many conversations; use `format: jsonl`"
+    if layout.mode == "snapshot":
+        yield f"{said} `mode: snapshot`, which is one object, written whole"
+    if sink.latest:
+        yield f"{said} `latest`, which holds every conversation once more"
 
 
 @cache

@@ -84,6 +84,9 @@ class MemoryStorage(Storage):
     def staged(self) -> Iterator[Stored]:
         return (Stored(n, len(d)) for n, d in list(self.place.staged.items()))
 
+    def keeps_replaced(self) -> str:
+        return ""
+
     def delete(self, name: str) -> None:
         self.place.before("delete", name)
         self.place.objects.pop(name, None)

@@ -116,6 +116,9 @@ class MarkedStorage(Storage):
     def keeps_deleted(self) -> str:
         return "" if self.capabilities.replaces else "object lock, or a right to delete that is missing"
 
+    def keeps_replaced(self) -> str:
+        return "versions and soft delete of this store may keep what was replaced"
+
     def exists(self, name: str) -> bool:
         self.background.settle(name)
         return self._call(lambda: self._api.find(self.full_name(check_name(name)))) is not None

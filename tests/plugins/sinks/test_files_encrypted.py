@@ -21,11 +21,12 @@ class EncryptedContract(SinkContract):
     locks = True
     place = "chats"
     options: ClassVar = {}
+    per = "object"
 
     @pytest.fixture
     def sink(self, tmp_path):
         create_key_file(tmp_path / "archive.key")
-        encryption = Encryption(key=Secret(f"file:{tmp_path / 'archive.key'}"))
+        encryption = Encryption(key=Secret(f"file:{tmp_path / 'archive.key'}"), per=self.per)
         return Files(path=tmp_path / "place" / self.place, encryption=encryption, **self.options)
 
 
@@ -46,6 +47,17 @@ class TestMirror(EncryptedContract):
 class TestMarkdown(EncryptedContract):
     options: ClassVar = {"format": "markdown"}
     reads_back = False
+
+
+class TestPartsOfSealedConversations(EncryptedContract):
+    options: ClassVar = {"format": "jsonl", "compression": "zstd"}
+    per = "conversation"
+
+
+@pytest.mark.slow
+class TestMirrorOfSealedConversations(EncryptedContract):
+    options: ClassVar = {"format": "json", "mode": "mirror"}
+    per = "conversation"
 
 
 @pytest.mark.slow

@@ -175,6 +175,7 @@ class Bucket:
         """Yield the pages of a listing."""
         following = {
             "list_objects_v2": (("NextContinuationToken", "ContinuationToken"),),
+            "list_object_versions": (("NextKeyMarker", "KeyMarker"), ("NextVersionIdMarker", "VersionIdMarker")),
             "list_multipart_uploads": (("NextKeyMarker", "KeyMarker"), ("NextUploadIdMarker", "UploadIdMarker")),
         }[operation]
         while True:

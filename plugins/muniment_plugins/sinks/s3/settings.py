@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from attrs import field, frozen
 
+from muniment.crypto.frames import KEYS
 from muniment.options import option
 
 OWN = ".muniment/"
@@ -70,7 +71,8 @@ class ObjectSettings:
             made["ServerSideEncryption"] = self.encryption
         if self.kms_key_id:
             made["SSEKMSKeyId"] = self.kms_key_id
-        return made | (self._lock() if locked else {})
+        # A key that is to be destroyed is never locked.
+        return made | (self._lock() if locked and not name.startswith(KEYS) else {})
 
     def _lock(self) -> dict[str, Any]:
         made: dict[str, Any] = {}

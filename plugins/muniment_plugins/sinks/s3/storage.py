@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
+from muniment.crypto.frames import KEYS
 from muniment.errors import FatalError, TransientError
 from muniment.storage import Capabilities, Staged, Storage, Stored, check_name
 from muniment_plugins.sinks._background import Background
@@ -18,6 +19,7 @@ from muniment_plugins.sinks.s3.upload import HELD_BYTES, STAGED, S3Staged, Token
 _MAX_HELD_BYTES = 32 * 2**20
 _MAX_KEY_BYTES = 1024
 _MISSING = ("404", "NoSuchKey", "NotFound")
+_NO_VERSIONS = ("501", "NotImplemented", "405", "MethodNotAllowed", "403", "AccessDenied")
 _TAKEN = ("412", "PreconditionFailed")
 
 
@@ -103,6 +105,10 @@ class S3Storage(Storage):
             token = Token.parse(name)
             if token.upload:
                 self.abort(token.key, token.upload)
+        elif name.startswith(KEYS):
+            key = self.key(name)
+            self.background.settle(name)
+            self.background.submit(name, lambda: self._erase(key, but_newest=False))
         elif not self.locked:
             key = self.key(name)
             self.background.settle(name)
@@ -110,6 +116,21 @@ class S3Storage(Storage):
 
     def keeps_deleted(self) -> str:
         return "object lock" if self.locked else ""
+
+    def keeps_replaced(self) -> str:
+        from muniment_plugins.sinks.s3.probe import find_lock
+
+        if length := find_lock(self.bucket).default:
+            return f"{self.bucket.place} keeps every object for {length}"
+        try:
+            self.bucket.call("list_object_versions", allow=_NO_VERSIONS, Prefix=self.key(KEYS + "0"), MaxKeys=1)
+        except RefusedError as refused:
+            return f"{self.bucket.place} does not list the versions of objects ({refused.code})"
+        return ""
+
+    def erase_replaced(self, name: str) -> None:
+        self.background.settle(name)
+        self._erase(self.key(name), but_newest=True)
 
     def exists(self, name: str) -> bool:
         self.background.settle(name)
@@ -237,6 +258,16 @@ class S3Storage(Storage):
         )
         expected = kind.of_parts([c for _, c in token.parts]) if kind.composite else token.full
         verify(self.bucket.place, token.key, answer, kind.field, expected)
+
+    def _erase(self, key: str, *, but_newest: bool) -> None:
+        """Delete the versions of an object, each by its id: nothing brings them back."""
+        for page in self.bucket.pages("list_object_versions", Prefix=key):
+            for found in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                if found["Key"] == key and not (but_newest and found["IsLatest"]):
+                    with suppress(RefusedError):
+                        self.bucket.call(
+                            "delete_object", allow=_MISSING, Key=key, VersionId=found.get("VersionId") or "null"
+                        )
 
     def _delete(self, key: str) -> None:
         with suppress(RefusedError):

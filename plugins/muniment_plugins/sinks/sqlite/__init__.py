@@ -72,6 +72,11 @@ class SQLite(UpsertSink):
         if self.encryption is None:
             return
         yield from self.encryption.check()
+        if self.encryption.per != "object":
+            yield (
+                f"`encryption.per: {self.encryption.per}` does not go with `sqlite`, which one key opens; a purge takes"
+                " records out of the file anyway"
+            )
         if self.fts not in (None, "none"):
             yield (
                 f"`fts: {self.fts}` does not go with `encryption`: an index holds the words of every conversation;"

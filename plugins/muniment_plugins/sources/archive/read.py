@@ -26,10 +26,12 @@ from muniment import (
     Rejected,
 )
 from muniment.crypto import SUFFIX, Keyring, Vault
-from muniment.crypto.folders import VAULT
+from muniment.crypto.folders import VAULT, archive_of
+from muniment.crypto.frames import KeyObjects
 from muniment.errors import ConfigError
 from muniment.names import asset_name
 from muniment.sinks.cover import Cover, Encrypted
+from muniment.storage import check_name
 from muniment_plugins.formats.cut import Piece, cut_array, cut_lines
 from muniment_plugins.sources.archive.decode import Stored
 from muniment_plugins.sources.archive.detect import Kind, inflated, is_array, is_encrypted_at
@@ -265,10 +267,12 @@ def _cover(path: Path, kind: Kind, keyring: Keyring | None) -> Cover:
         return Cover()
     if keyring is None:
         raise ConfigError(f"`{path}` is encrypted; give its key with `encryption`, or `--key` on the command line")
+    root = path if kind is Kind.FOLDER else archive_of(path) or path.parent
+    keys = KeyObjects(lambda name: (root / check_name(name)).open("rb"), keyring)
     if not vault.is_file():
         # A file that has come alone; its assets have not.
-        return Encrypted(keyring, Vault.new(keyring))
-    return Encrypted(keyring, Vault.open(vault.read_bytes(), keyring))
+        return Encrypted(keyring, Vault.new(keyring), keys)
+    return Encrypted(keyring, Vault.open(vault.read_bytes(), keyring), keys)
 
 
 def _pieces(part: FilePart, progress: _Progress, cover: Cover) -> Iterator[Piece]:

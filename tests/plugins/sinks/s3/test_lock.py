@@ -5,8 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from muniment import ConfigError, Context
+from muniment.crypto import Encryption, create_key_file
+from muniment.purge import make_plan, run_plan
+from muniment.secrets import Secret
 from muniment.testing import make_record
 from muniment.testing.runs import archive
+from muniment.verification import Inspection
 from muniment_plugins.sinks.s3.settings import ObjectLock
 
 RECORDS = [make_record(f"c{i}") for i in range(3)]
@@ -131,3 +135,46 @@ class TestObjectLock:
     def test_options_that_do_not_fit(self, options, problem):
         """Are said together."""
         assert ObjectLock(**options).problem() == problem
+
+
+class TestKeysOfConversations:
+    @pytest.mark.parametrize("mode", ["compliance", pytest.param("governance", marks=pytest.mark.slow)])
+    def test_a_locked_conversation_can_be_made_unreadable(
+        self, seaweedfs, locking_bucket, sink_on, client, tmp_path, mode
+    ):
+        """Its part stays in every version, and no version is left of the key."""
+        create_key_file(tmp_path / "archive.key")
+        encryption = Encryption(key=Secret(f"file:{tmp_path / 'archive.key'}"), per="conversation")
+        options = {"format": "jsonl", "compression": "zstd", "encryption": encryption}
+        sink = sink_on(seaweedfs, locking_bucket, object_lock=ObjectLock(mode=mode, retain_days=2), **options)
+        archive(sink, RECORDS, state_dir=tmp_path)
+        ctx = Context(state_dir=tmp_path, run="20260101T000000-00000001", path="sinks[0]")
+        before = heads(client, locking_bucket)
+        head = None
+        for number, name in enumerate(["test:c1", "test:c2"]):
+            with sink.open_custody(ctx) as custody:
+                head = head or custody.check()
+                plan = make_plan(
+                    custody, target="a", sink="", policy=None, keys=[name], reason="r", now=datetime.now(UTC)
+                )
+            ctx = Context(state_dir=tmp_path, run=f"20260101T000000-0000001{number}", path="sinks[0]")
+            with sink.open_custody(ctx) as custody:
+                assert run_plan(plan, custody, actor="ann", now=datetime.now(UTC)).shredded == 1
+
+        listed = client.list_object_versions(Bucket=locking_bucket)
+        versions = [v for v in (*listed["Versions"], *listed.get("DeleteMarkers", ())) if "/keys/" in v["Key"]]
+        assert len(versions) == len({v["Key"] for v in versions}) == 2
+        assert "ObjectLockMode" not in client.head_object(Bucket=locking_bucket, Key=versions[0]["Key"])
+        after = heads(client, locking_bucket)
+        assert all(after[k]["VersionId"] == h["VersionId"] for k, h in before.items() if "/" not in k)
+        assert [f for f in sink.verify(ctx, Inspection(since=head)) if f.is_problem] == []
+        with sink.open_target(ctx) as target:
+            assert [r.key for r in target.read_back()] == ["test:c0"]
+
+    def test_a_bucket_that_locks_everything_is_refused(self, seaweedfs, locking_bucket, sink_on, client, tmp_path):
+        create_key_file(tmp_path / "archive.key")
+        retain_by_default(client, locking_bucket)
+        encryption = Encryption(key=Secret(f"file:{tmp_path / 'archive.key'}"), per="conversation")
+        sink = sink_on(seaweedfs, locking_bucket, format="jsonl", encryption=encryption)
+        with pytest.raises(ConfigError, match="keeps every object for 1 days"):
+            archive(sink, RECORDS, state_dir=tmp_path)
