@@ -6,6 +6,7 @@ standard library, which escapes them (``\\ud83d``).  So every string that JSON c
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ LARGE_BYTES = 4 * 2**20
 LARGE_MESSAGES = 10_000
 
 _MESSAGES_TOGETHER = 100
+# What msgspec repeats of an unknown `type`, however long: it is the conversation's own text.
+_QUOTED = re.compile(r""" (['\"]).*\1""", re.DOTALL)
 _encoder = msgspec.json.Encoder()
 _conversation_decoder = msgspec.json.Decoder(Conversation)
 
@@ -154,7 +157,7 @@ def record_from_json(data: bytes, origin: Origin) -> Record:
     """Return the record that `record_to_json` wrote.
 
     Raises:
-        msgspec.DecodeError: the bytes are not such a line.
+        msgspec.DecodeError: the bytes are not such a line; the message says where, and quotes nothing of them.
     """
     try:
         conversation = _conversation_decoder.decode(data)
@@ -166,6 +169,8 @@ def record_from_json(data: bytes, origin: Origin) -> Record:
             conversation = msgspec.convert(value, type=Conversation)
         except UnicodeEncodeError:
             raise msgspec.DecodeError("a lone surrogate stands where none can") from None
+        except msgspec.ValidationError as error:
+            raise msgspec.DecodeError(_QUOTED.sub("", str(error))) from None
         kept = value.get("raw")
         try:
             raw = None if kept is None else Raw(to_json(kept["conversation"]), tuple(map(to_json, kept["messages"])))

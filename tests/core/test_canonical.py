@@ -2,12 +2,21 @@
 
 import hashlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from muniment import Asset, Conversation, Message, Origin, Raw, Record, TextPart, canonical
-from muniment.canonical import is_large, json_in_pieces, record_in_pieces, record_to_json, source_hash, to_json
+from muniment.canonical import (
+    is_large,
+    json_in_pieces,
+    record_from_json,
+    record_in_pieces,
+    record_to_json,
+    source_hash,
+    to_json,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=10)
 
@@ -47,6 +56,21 @@ class TestPieces:
         pieces = list(json_in_pieces(chain(20_000)))
 
         assert max(map(len, pieces)) < 10_000
+
+
+class TestFromJson:
+    @pytest.mark.parametrize("content", [b"x", b"\\ud800"])
+    @pytest.mark.parametrize("words", [b"private", b"it's private", b"private\\n'" * 100])
+    def test_an_error_quotes_nothing(self, words, content):
+        """An unknown kind of part is the conversation's own text, and of any length."""
+        parts = b'[{"type":"text","content":"%s"},{"type":"%s"}]' % (content, words)
+        data = b'{"id":"c","source":"s","messages":[{"id":"m","role":"user","parts":%s}]}' % parts
+
+        with pytest.raises(msgspec.DecodeError) as caught:
+            record_from_json(data, Origin("a", "p"))
+
+        assert str(caught.value) == "Invalid value - at `$.messages[0].parts[1].type`"
+        assert caught.value.__suppress_context__
 
 
 class TestSourceHash:
