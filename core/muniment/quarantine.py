@@ -173,10 +173,9 @@ def place_of(origin: Origin) -> Place:
     return origin.label, origin.start, origin.end
 
 
-def entry_id(partition: str, rejected: Rejected) -> str:
-    """Return the id of the entry that a target makes of this, read from ``partition``."""
-    origin = rejected.origin
-    return quarantine_id(partition, origin.start, origin.end, rejected.stage)
+def in_partition(rejected: Rejected, partition: str) -> Rejected:
+    """Return ``rejected`` as a target notes it: in the partition that it was read from."""
+    return replace(rejected, origin=replace(rejected.origin, partition=partition))
 
 
 def with_digest(rejected: Rejected, data: bytes | None) -> Rejected:
@@ -216,7 +215,14 @@ class Evidence:
         if data is None:
             return None
         origin = self.described(rejected).origin
-        return Content(entry_id(partition.id, rejected), source, partition, origin, bytes(data), self.are_records)
+        return Content(
+            quarantine_id(in_partition(rejected, partition.id)),
+            source,
+            partition,
+            origin,
+            bytes(data),
+            self.are_records,
+        )
 
     def described(self, rejected: Rejected) -> Rejected:
         """Return ``rejected`` with the digest of its bytes; that of a record's JSON would tell nobody anything."""

@@ -20,9 +20,10 @@ from muniment.model import Asset, Record, Rejected
 from muniment.pipeline import Run, RunReport, StopFlag
 from muniment.plan import Plan, Step
 from muniment.process import Processed, Processor
-from muniment.quarantine import Content, KeptSource, as_rejected, entry_id, id_of
+from muniment.quarantine import Content, KeptSource, as_rejected, id_of, in_partition
 from muniment.quarantine_store import Custody, Store
 from muniment.sink_run import SinkRun
+from muniment.state import quarantine_id
 
 if TYPE_CHECKING:
     from muniment.plugins import Registry
@@ -225,7 +226,9 @@ class _Retry(Run):
 
 def _for_routes(item: Processed, routes: Sequence[int]) -> Processed:
     """Return ``item`` with the content of what was rejected on these routes: what another sink has is not owed."""
-    names = {entry_id(item.partition, rejected) for i in routes for rejected in item.routes[i].rejected}
+    names = {
+        quarantine_id(in_partition(rejected, item.partition)) for i in routes for rejected in item.routes[i].rejected
+    }
     return evolve(item, kept={name: data for name, data in item.kept.items() if name in names})
 
 

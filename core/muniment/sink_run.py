@@ -31,6 +31,7 @@ from muniment.model import JSON, Asset, Rejected
 from muniment.plan import Plan, SinkPath
 from muniment.process import Processed, Route, RouteResult
 from muniment.provenance import made_with
+from muniment.quarantine import in_partition
 from muniment.retry import retry
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class SinkRun:
             item.read, stored, unchanged + len(result.unchanged), sum(result.dropped.values()), len(rejected)
         )
         # An entry stands under the partition that it was read from, whatever the source wrote into it.
-        self._rejected += [replace(r, origin=replace(r.origin, partition=item.partition)) for r in rejected]
+        self._rejected += [in_partition(r, item.partition) for r in rejected]
         self._bytes += item.size
         self._records += item.read
         self._end, self._sequence = item.end, item.sequence

@@ -22,6 +22,7 @@ from attrs import frozen
 from muniment.components import Checkpoint, Counts, Unit
 from muniment.errors import FatalError
 from muniment.local_storage import make_folder
+from muniment.model import Rejected
 
 LEDGER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs(
@@ -138,7 +139,7 @@ class Ledger:
             "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?,?,?,?,?,?,?,'open',?)",
             [
                 (
-                    quarantine_id(r.origin.partition, r.origin.start, r.origin.end, r.stage), r.stage, r.reason,
+                    quarantine_id(r), r.stage, r.reason,
                     r.origin.label, r.origin.partition, r.origin.start, r.origin.end, r.origin.digest,
                     r.key.encode("utf-8", "replace").decode(), unit.run, _now(),
                 )
@@ -293,9 +294,11 @@ class State(Ledger):
             self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
 
 
-def quarantine_id(partition: str, start: int, end: int, stage: str) -> str:
-    """Return the id of a quarantine entry: 16 hex digits, the same in every attempt."""
-    return hashlib.sha256(f"{partition}\0{start}\0{end}\0{stage}".encode("utf-8", "replace")).hexdigest()[:16]
+def quarantine_id(rejected: Rejected) -> str:
+    """Return the id of a quarantine entry: 16 hex digits of its place and stage, the same in every attempt."""
+    o = rejected.origin
+    place = f"{o.partition}\0{o.label}\0{o.start}\0{o.end}\0{rejected.stage}"
+    return hashlib.sha256(place.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _digest(data: bytes) -> int:

@@ -234,7 +234,7 @@ class _Check:
                 checkpoints[text(c.partition)] = attrs.evolve(
                     c, partition=text(c.partition), fingerprint=text(c.fingerprint)
                 )
-                entries.update((_quarantine_id(r), (r.stage, text(r.reason))) for r in manifest.unit.quarantined)
+                entries.update((quarantine_id(r), (r.stage, text(r.reason))) for r in manifest.unit.quarantined)
             elif "exit_code" in manifest.report:
                 ends[manifest.run] = (manifest.report["exit_code"], *attrs.astuple(Counts(**manifest.report["counts"])))
         yield from _same("checkpoint", checkpoints, self.archived.checkpoints(), has_all=has_all)
@@ -364,11 +364,6 @@ def _same(what: str, said: Mapping[str, Any], found: Mapping[str, Any], *, has_a
             yield Finding("changed", f"{what} `{name}`", "it is not what the manifests say")
     for name in found.keys() - said.keys() if has_all else ():
         yield Finding("extra", f"{what} `{name}`", "no manifest names it")
-
-
-def _quarantine_id(rejected: Any) -> str:
-    origin = rejected.origin
-    return quarantine_id(origin.partition, origin.start, origin.end, rejected.stage)
 
 
 def parsed(text: Any) -> Any:

@@ -117,16 +117,22 @@ class UnitChecks(SinkTests):
         )
 
     def test_it_keeps_the_quarantine(self, sink: Sink) -> None:
-        """What a unit carried is told by `quarantined`, with partition, stage and reason, until it is resolved."""
+        """What a unit carried is told by `quarantined`, with partition, stage and reason, until it is resolved.
+
+        What stands at the same bytes of two files of a partition is two entries.
+        """
         self.require_memory()
         ctx = self.context(sink)
-        bad = Rejected(Origin("list", PARTITION, 10, 20, "d" * 64), "decode", "not JSON", "test:bad")
+        bad = tuple(
+            Rejected(Origin(label, PARTITION, 10, 20, "d" * 64), "decode", f"not JSON in {label}", "test:bad")
+            for label in ("one", "two")
+        )
         with sink.open_target(ctx) as target:
-            target.commit([self.seal(sink, ctx, some_records(1), quarantined=(bad,))], self.fence(sink))
+            target.commit([self.seal(sink, ctx, some_records(1), quarantined=bad)], self.fence(sink))
         with sink.open_target(self.context(sink, "20260102T030405-00000002")) as target:
-            entries = [(e["partition"], e["stage"], e["reason"]) for e in target.quarantined()]
-        assert entries == [(PARTITION, "decode", "not JSON")], (
-            f"`quarantined` must return the entry that the unit carried; it returned {entries}"
+            entries = sorted((e["partition"], e["stage"], e["reason"]) for e in target.quarantined())
+        assert entries == [(PARTITION, "decode", r.reason) for r in bad], (
+            f"`quarantined` must return the two entries that the unit carried; it returned {entries}"
         )
 
     def test_it_calls_an_entry_what_all_sinks_call_it(self, sink: Sink) -> None:
@@ -138,7 +144,7 @@ class UnitChecks(SinkTests):
             target.commit([self.seal(sink, ctx, some_records(1), quarantined=(bad,))], self.fence(sink))
         with sink.open_target(self.context(sink, "20260102T030405-00000002")) as target:
             ids = [e.get("id") for e in target.quarantined()]
-        expected = quarantine_id(PARTITION, 10, 20, "decode")
+        expected = quarantine_id(bad)
         assert ids == [expected], f"the entry's `id` must be `quarantine_id` of its place, {expected}; it is {ids}"
 
     def test_it_hears_how_a_run_ends(self, sink: Sink) -> None:

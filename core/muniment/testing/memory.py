@@ -89,13 +89,10 @@ class MemoryUpsert(UpsertSink):
                         del connection.store.quarantine[id_]
             for r in unit.quarantined:
                 o = r.origin
-                entry = {
-                    "id": quarantine_id(o.partition, o.start, o.end, r.stage), "label": o.label,
-                    "partition": o.partition, "start": o.start, "end": o.end, "digest": o.digest,
-                    "stage": r.stage, "reason": r.reason,
-                }  # fmt: skip
-                connection.store.quarantine[f"{r.origin.partition}/{r.origin.start}/{r.stage}"] = {
-                    **entry, "record": r.key, "run": unit.run,
+                id_ = quarantine_id(r)
+                connection.store.quarantine[id_] = {
+                    "id": id_, "label": o.label, "partition": o.partition, "start": o.start, "end": o.end,
+                    "digest": o.digest, "stage": r.stage, "reason": r.reason, "record": r.key, "run": unit.run,
                 }  # fmt: skip
         self.rollback(connection)
 

@@ -186,6 +186,26 @@ class TestVersions:
 
         assert [type(x) for x in found] == [Rejected, Record]
 
+    def test_parts_that_are_broken_at_the_same_place_are_two(self, tmp_path):
+        """Neither entry hides the other."""
+        folder = tmp_path / "parts"
+        folder.mkdir()
+        for name in ("a.jsonl", "b.jsonl"):
+            (folder / name).write_bytes(b'{"id":"c"}\n' + record_to_json(make_record(name)) + b"\n")
+        sink = SQLite(path=str(tmp_path / "archive.db"))
+        plan = Plan(
+            name="test",
+            sources=(Step("archive", "source", ArchiveSource(path=str(folder))),),
+            sinks=(SinkPath(step=Step("sqlite", "sinks[0]", sink), name="sink"),),
+            engine=Local(),
+        )
+
+        report = run(plan, Silent())
+
+        with sink.open_target(Context(run="r")) as target:
+            assert {e["label"] for e in target.quarantined()} == {"a.jsonl", "b.jsonl"}
+        assert report.exit_code == 3
+
 
 class TestLayouts:
     def test_a_folder_without_its_manifests(self, tmp_path, records):

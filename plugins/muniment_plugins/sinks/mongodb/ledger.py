@@ -146,7 +146,7 @@ def _checkpoint(found: Mapping[str, Any]) -> Checkpoint:
 def _entry(rejected: Rejected, run: str) -> dict[str, Any]:
     o = rejected.origin
     entry: dict[str, Any] = scrubbed({
-        "id": quarantine_id(o.partition, o.start, o.end, rejected.stage),
+        "id": quarantine_id(rejected),
         "stage": rejected.stage,
         "reason": rejected.reason,
         "label": o.label,

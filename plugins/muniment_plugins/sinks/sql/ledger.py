@@ -116,7 +116,7 @@ class Ledger:
         entries: dict[str, Row] = {}
         for r in unit.quarantined:
             o = r.origin
-            identity = quarantine_id(o.partition, o.start, o.end, r.stage)
+            identity = quarantine_id(r)
             entries[identity] = (
                 identity, r.stage, scrub(r.reason), scrub(o.label), scrub(o.partition), o.start, o.end, o.digest,
                 scrub(r.key), unit.run, "open", time,

@@ -33,7 +33,7 @@ class LedgerCheck:
             if manifest.unit is not None:
                 writing.add(manifest.run)
                 checkpoints[manifest.unit.checkpoint.partition] = _checkpoint(manifest.unit.checkpoint)
-                entries.update((_quarantine_id(r), (r.stage, r.reason)) for r in manifest.unit.quarantined)
+                entries.update((quarantine_id(r), (r.stage, r.reason)) for r in manifest.unit.quarantined)
             elif "exit_code" in manifest.report:
                 ends[manifest.run] = (manifest.report["exit_code"], *attrs.astuple(Counts(**manifest.report["counts"])))
         yield from self._same("checkpoint", checkpoints, self._checkpoints(), has_all=has_all)
@@ -72,8 +72,3 @@ def _parsed(text: Any) -> Any:
         return json.loads(text)
     except (ValueError, TypeError):
         return text
-
-
-def _quarantine_id(rejected: Any) -> str:
-    origin = rejected.origin
-    return quarantine_id(origin.partition, origin.start, origin.end, rejected.stage)
