@@ -104,7 +104,8 @@ def make_plan(
 
     Raises:
         InputError: a record is not there.
-        FatalError: nothing can be purged here, the chain is not sound, or the clock jumped.
+        ConfigError: nothing can be purged here.
+        FatalError: the chain is not sound, or the clock jumped.
     """
     if reason_not := custody.refusal():
         raise ConfigError(reason_not)
@@ -144,8 +145,9 @@ def run_plan(plan: PurgePlan, custody: Custody, *, actor: str, now: datetime, cl
     """Purge what ``plan`` says; run again after it was killed, do the rest.
 
     Raises:
-        FatalError: the archive is another one, or an older copy; a record is held, or changed; the clock jumped;
-            nothing can be purged here.  Nothing was purged then.
+        ConfigError: nothing can be purged here.
+        FatalError: the archive is another one, or an older copy; a record is held, or changed; the clock jumped.
+            Nothing was purged then.
     """
     if reason_not := custody.refusal():
         raise ConfigError(reason_not)

@@ -56,7 +56,10 @@ class ObjectCustody(Custody):
         with sink.storage() as storage:
             if not manifests.numbers(storage):
                 raise InputError("it holds no manifests, so nothing can be held or purged; is this the right place?")
-        self._target = ObjectTarget(sink, ctx)
+        # As a run opens it: a sink of a bucket looks there at what the bucket locks, and keeps other runs away.
+        target = sink.open_target(ctx)
+        assert isinstance(target, ObjectTarget)
+        self._target = target
         self.signs = sink.proof is not None and sink.proof.key is not None
         self._sink = sink
         self._storage: Storage = self._target.storage

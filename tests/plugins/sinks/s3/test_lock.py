@@ -6,6 +6,7 @@ import pytest
 
 from muniment import ConfigError, Context
 from muniment.crypto import Encryption, create_key_file
+from muniment.errors import TargetBusyError
 from muniment.purge import make_plan, run_plan
 from muniment.secrets import Secret
 from muniment.testing import make_record
@@ -135,6 +136,30 @@ class TestObjectLock:
     def test_options_that_do_not_fit(self, options, problem):
         """Are said together."""
         assert ObjectLock(**options).problem() == problem
+
+
+class TestPurge:
+    def test_what_the_bucket_locks_is_not_believed_deleted(self, seaweedfs, locking_bucket, sink_on, client, tmp_path):
+        """Though no option of the sink tells of the lock."""
+        retain_by_default(client, locking_bucket)
+        sink = sink_on(seaweedfs, locking_bucket)
+        archive(sink, RECORDS, state_dir=tmp_path)
+        before = heads(client, locking_bucket)
+        ctx = Context(state_dir=tmp_path, run="20260101T000000-00000001", path="sinks[0]")
+
+        with sink.open_custody(ctx) as custody, pytest.raises(ConfigError, match="keeps what is deleted .object lock."):
+            make_plan(custody, target="a", sink="", policy=None, keys=["test:c1"], reason="r", now=datetime.now(UTC))
+
+        assert heads(client, locking_bucket).keys() == before.keys()
+
+    def test_a_run_at_work_is_not_disturbed(self, seaweedfs, bucket, prefix, sink_on, tmp_path):
+        """On this machine a lock says so."""
+        sink = sink_on(seaweedfs, bucket, prefix=prefix)
+        archive(sink, RECORDS, state_dir=tmp_path)
+        ctx = Context(state_dir=tmp_path, run="20260101T000000-00000001", path="sinks[0]")
+
+        with sink.open_target(ctx), pytest.raises(TargetBusyError):
+            sink.open_custody(ctx)
 
 
 class TestKeysOfConversations:
