@@ -105,6 +105,10 @@ class Manifests:
         if last is not None and last.run == run and "exit_code" not in last.report:
             self._append([], run=run, report={**self.report, "exit_code": exit_code, "counts": attrs.asdict(counts)})
 
+    def append_event(self, event: Mapping[str, JSON], receipts: Sequence[Stored]) -> None:
+        """Write the manifest of what was done to the archive, which changed what ``receipts`` say."""
+        self._append([receipts], run=self._ctx.run, event=event)
+
     def append_note(self, receipts: Iterable[Sequence[Stored]], said: Mapping[str, JSON], *, count: str) -> None:
         """Write the manifest of something that is neither a unit nor a run's end.
 

@@ -260,7 +260,7 @@ class _SQLiteTarget(UpsertTarget):
 
     def note_report(self, report: Mapping[str, JSON]) -> None:
         if not self._loading:
-            self.connection.manifests.report = report
+            self.connection.manifests.set_report(report)
 
     def read_back(self) -> Iterator[Record]:
         from muniment_plugins.sinks.sqlite.read import read_records

@@ -21,6 +21,7 @@ from muniment.crypto import Keyring
 from muniment.merge import merge_records
 from muniment.model import Origin
 from muniment.proof import SigningKey
+from muniment.sinks.database_manifests import Stored
 from muniment.state import Ledger
 from muniment_plugins.sinks.sqlite import absent, assets, mend, schema, vault
 from muniment_plugins.sinks.sqlite.cover import Cover, Key, stored_hash
@@ -28,7 +29,6 @@ from muniment_plugins.sinks.sqlite.encode import Rows, decompress, encode, index
 from muniment_plugins.sinks.sqlite.index import BURST_ENTRIES, Index, kind_of
 from muniment_plugins.sinks.sqlite.loading import configure, loading_path, refused
 from muniment_plugins.sinks.sqlite.manifests import Manifests
-from muniment_plugins.sinks.sqlite.manifests import Receipt as Stored
 from muniment_plugins.sinks.sqlite.migrate import migrate
 
 Found = tuple[int, str, str, str]
@@ -73,7 +73,7 @@ class Archive:
             # While loading, most keys are new: a set of hashes tells without a look into the tables.
             self._held = self._held_keys() if loading else None
             self._next = {t: self._max(t) for t in ("conversations", "messages")}
-            self.manifests = Manifests(self.connection, ctx or Context(run=""), signer)
+            self.manifests = Manifests(self.connection, path.name, ctx or Context(run=""), signer)
             self._purged = set() if loading else self.manifests.purged()
         except BaseException as error:
             self.connection.close()

@@ -10,9 +10,10 @@ from muniment import Record
 from muniment.canonical import record_from_json
 from muniment.components import Damage
 from muniment.model import Origin
+from muniment.sinks.database_manifests import Stored, held_by
 from muniment_plugins.sinks.sqlite.cover import Cover, Key, stored_hash
 from muniment_plugins.sinks.sqlite.encode import decompress
-from muniment_plugins.sinks.sqlite.manifests import Receipt, receipts_of
+from muniment_plugins.sinks.sqlite.manifests import ManifestTables
 from muniment_plugins.sinks.sqlite.read import connect
 
 _EXPECT = """CREATE TEMP TABLE expected AS
@@ -49,30 +50,22 @@ def make_room(connection: sqlite3.Connection, cover: Cover, keys: Collection[Key
     Those that an archive should hold get an empty row, if it is gone; what is left of their content goes.
     """
     names = {cover.receipt_key(key): key for key in keys}
-    for no, (name, hashes) in _held(connection, names.keys()).items():
-        if hashes:
-            connection.execute(_STUB, (no, *names[name]))
+    for no, held in _held(connection, names.keys()).items():
+        if held:
+            connection.execute(_STUB, (no, *names[held[0].key]))
             connection.execute("DELETE FROM records WHERE conversation=?", (no,))
             connection.execute("UPDATE conversations SET source_hash='' WHERE no=?", (no,))
 
 
-def lost(connection: sqlite3.Connection, cover: Cover, conversation: int, key: Key) -> list[Receipt]:
+def lost(connection: sqlite3.Connection, cover: Cover, conversation: int, key: Key) -> list[Stored]:
     """Return what takes back the receipts of a conversation whose content is gone, but for its earlier versions."""
     name = cover.receipt_key(key)
-    held = Counter(_held(connection, {name}).get(conversation, (name, []))[1])
+    held = Counter(s.stored_hash for s in _held(connection, {name}).get(conversation, ()))
     select = "SELECT record, head FROM versions WHERE conversation=?"
     held.subtract(stored_hash(*version) for version in connection.execute(select, (conversation,)))
-    return [Receipt(conversation, name, digest, gone=True) for digest, count in held.items() for _ in range(count)]
+    return [Stored(conversation, name, digest, gone=True) for digest, count in held.items() for _ in range(count)]
 
 
-def _held(connection: sqlite3.Connection, names: Collection[str]) -> dict[int, tuple[str, list[bytes]]]:
-    """Return what the receipts say is held of these records, by conversation: (name, stored hashes)."""
-    held: dict[int, tuple[str, list[bytes]]] = {}
-    for _, receipt in receipts_of(connection):
-        if receipt.key in names:
-            _, hashes = held.setdefault(receipt.conversation, (receipt.key, []))
-            if receipt.gone and receipt.stored_hash in hashes:
-                hashes.remove(receipt.stored_hash)
-            elif not receipt.gone:
-                hashes.append(receipt.stored_hash)
-    return held
+def _held(connection: sqlite3.Connection, names: Collection[str]) -> dict[int, list[Stored]]:
+    """Return what the receipts say is held of these records, by conversation."""
+    return held_by(r for _, _, r in ManifestTables(connection).receipts() if r.key in names)

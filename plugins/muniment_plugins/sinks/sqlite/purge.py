@@ -13,12 +13,12 @@ from muniment.errors import DamagedError
 from muniment.lock import TargetLock
 from muniment.model import Origin
 from muniment.retention import Holding
+from muniment.sinks.database_manifests import Stored
 from muniment.verification import Entries
 from muniment_plugins.sinks.sqlite import read
 from muniment_plugins.sinks.sqlite.assets import NO_CONVERSATION
 from muniment_plugins.sinks.sqlite.cover import Encrypted
 from muniment_plugins.sinks.sqlite.encode import decompress
-from muniment_plugins.sinks.sqlite.manifests import Receipt
 from muniment_plugins.sinks.sqlite.sound import check, explained
 
 if TYPE_CHECKING:
@@ -203,5 +203,5 @@ class SQLiteCustody(Custody):
             self._connection.execute("DELETE FROM asset_chunks WHERE sha256=?", (name,))
             last = self._connection.execute(_LAST_FILE, (NO_CONVERSATION, name)).fetchone()
             if last is not None:
-                self._archive.manifests.add([Receipt(NO_CONVERSATION, name, bytes(last[0]), gone=True)])
+                self._archive.manifests.add([Stored(NO_CONVERSATION, name, bytes(last[0]), gone=True)])
         return len(digests)

@@ -17,12 +17,13 @@ from muniment.manifest import Log, Manifest
 from muniment.merkle import root_of
 from muniment.model import Origin
 from muniment.proof import SignedHead, VerifierKey
+from muniment.sinks.database_manifests import Stored
 from muniment.verification import Entries, Finding, Inspection, Purges, check_log
 from muniment_plugins.sinks.sqlite import read
 from muniment_plugins.sinks.sqlite.assets import NO_CONVERSATION, row
 from muniment_plugins.sinks.sqlite.cover import Cover, Encrypted, head_of, stored_hash
 from muniment_plugins.sinks.sqlite.encode import decompress, encode
-from muniment_plugins.sinks.sqlite.manifests import receipts_of
+from muniment_plugins.sinks.sqlite.manifests import ManifestTables
 from muniment_plugins.sinks.sqlite.vault import find_cover
 from muniment_plugins.sinks.sqlite.verify_assets import AssetsCheck, stored_digests
 from muniment_plugins.sinks.sqlite.verify_ledger import LedgerCheck
@@ -161,7 +162,7 @@ class _Check:
         """Compare the receipts of each unit with the root that its manifest has of them."""
         leaves: dict[int, list[bytes]] = {}
         last = 0
-        for number, receipt in receipts_of(self.connection):
+        for number, _, receipt in self._receipts():
             leaves.setdefault(number, []).append(receipt.leaf())
             if number < last:
                 yield Finding(
@@ -178,6 +179,9 @@ class _Check:
             if number not in numbers:
                 yield Finding("extra", f"manifest {number}", "there are receipts of records, but no such manifest")
 
+    def _receipts(self) -> Iterator[tuple[int, int, Stored]]:
+        return ManifestTables(self.connection).receipts()
+
     def _purges(self) -> Iterator[Finding]:
         """Compare what purges say that they took away with the receipts."""
         purges = Purges()
@@ -185,8 +189,8 @@ class _Check:
             purges.hear(manifest)
         if not purges.keys:
             return
-        for number, receipt in receipts_of(self.connection):
-            is_record = receipt.conversation != NO_CONVERSATION
+        for number, _, receipt in self._receipts():
+            is_record = receipt.identity != NO_CONVERSATION
             purges.receipt(number, receipt.key, receipt.stored_hash.hex(), gone=receipt.gone, is_record=is_record)
         yield from purges.findings("manifest {}".format)
         for _, held in self._held():
