@@ -5,31 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 from muniment.components import (
     AssetLinks,
-    Batch,
-    Checkpoint,
-    Chunk,
     Component,
     Context,
-    Counts,
     Effect,
     Engine,
-    Fence,
     Format,
     History,
-    Idle,
     Known,
-    Orphan,
-    Partition,
-    Position,
-    Prepared,
     Reader,
-    Receipt,
     Replay,
     Sink,
     Source,
     Target,
     Transform,
-    Unit,
     Writer,
 )
 from muniment.errors import (
@@ -71,6 +59,20 @@ from muniment.model import (
 )
 from muniment.options import option
 from muniment.secrets import Secret
+from muniment.units import (
+    Batch,
+    Checkpoint,
+    Chunk,
+    Counts,
+    Fence,
+    Idle,
+    Orphan,
+    Partition,
+    Position,
+    Prepared,
+    Receipt,
+    Unit,
+)
 
 if TYPE_CHECKING:
     from muniment.sinks.batch import BatchSink

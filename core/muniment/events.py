@@ -5,7 +5,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from muniment.components import Counts
+from muniment.units import Counts
 
 EventKind = Literal["started", "reading", "committed", "quarantined", "finished"]
 

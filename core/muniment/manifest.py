@@ -17,11 +17,11 @@ import msgspec
 from attrs import Factory, define, field, frozen
 
 from muniment import jcs
-from muniment.components import Checkpoint, Counts, Unit
 from muniment.merkle import Tree, leaf_hash
 from muniment.model import JSON, Rejected
 from muniment.proof import ORIGIN_PREFIX, SigningKey, TreeHead, sign_head
 from muniment.state import StoredRecord
+from muniment.units import Checkpoint, Counts, Unit
 
 VERSION = 3
 _BEFORE_EVENTS = 2

@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from muniment.components import (
-    Context,
-    Idle,
-    Partition,
-    Reader,
-    Replay,
-    Source,
-)
+from muniment.components import Context, Reader, Replay, Source
 from muniment.errors import (
     ConfigError,
     FatalError,
@@ -35,6 +28,7 @@ from muniment.retry import until
 from muniment.run_report import RunReport
 from muniment.share import Share, from_the_start, share
 from muniment.sink_run import SinkRun
+from muniment.units import Idle, Partition
 
 if TYPE_CHECKING:
     from muniment.plugins import Registry

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import attrs
 from attrs import field, frozen
 
-from muniment.components import Engine, Sink, Source, Transform, UnitBounds
+from muniment.components import Engine, Sink, Source, Transform
 from muniment.engine.local import Local
 from muniment.secrets import Secret
+from muniment.units import UnitBounds
 
 if TYPE_CHECKING:
     from muniment.quarantine import Keeping

@@ -10,9 +10,10 @@ import attrs
 import msgspec
 from attrs import field, frozen
 
-from muniment.components import Batch, Chunk, Context, Known, Position, Sink, Source, Transform
+from muniment.components import Context, Known, Sink, Source, Transform
 from muniment.errors import FatalError, RecordError
 from muniment.model import Dropped, Record, Rejected
+from muniment.units import Batch, Chunk, Position
 
 if TYPE_CHECKING:
     from muniment.quarantine import Evidence, Keeping

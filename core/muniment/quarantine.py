@@ -1,7 +1,7 @@
 """What could not be archived: what is kept of it, and in which form?
 
 Where it stands, at which stage it failed and why is in every target, with the checkpoint (see
-`muniment.components.Unit`).  The content is kept only where a pipeline says for whom it is encrypted: one
+`muniment.units.Unit`).  The content is kept only where a pipeline says for whom it is encrypted: one
 encrypted file for each entry, in a folder of this machine.  Inside, the first line is JSON that says what
 the rest is: the bytes as the source had them, or, of a source that has none, the record as JSON.
 """
@@ -19,12 +19,13 @@ from msgspec import DecodeError
 from msgspec.structs import replace
 
 from muniment.canonical import record_from_json, record_to_json
-from muniment.components import Chunk, Context, Partition, Reader, Replay, Source
+from muniment.components import Context, Reader, Replay, Source
 from muniment.crypto import Encryption, Keyring, decrypt_bytes, encrypt_bytes, open_keyring
 from muniment.errors import DamagedError
 from muniment.model import Origin, Record, Rejected
 from muniment.options import option
 from muniment.state import quarantine_id
+from muniment.units import Chunk, Partition
 
 CONTENT_TYPE = "application/vnd.muniment.quarantine"
 _VERSION = 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import define, evolve, field, frozen
 
-from muniment.components import Chunk, Source, no_assets
+from muniment.components import Source, no_assets
 from muniment.errors import DamagedError, FatalError, StoppedError
 from muniment.model import Asset, Record, Rejected
 from muniment.pipeline import Run, RunReport, StopFlag
@@ -24,6 +24,7 @@ from muniment.quarantine import Content, KeptSource, as_rejected, id_of, in_part
 from muniment.quarantine_store import Custody, Store
 from muniment.sink_run import SinkRun
 from muniment.state import quarantine_id
+from muniment.units import Chunk
 
 if TYPE_CHECKING:
     from muniment.plugins import Registry

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from attrs import define, field
 
-from muniment.components import Context, Partition
+from muniment.components import Context
 from muniment.crypto.header import read as read_header
 from muniment.errors import DamagedError, FatalError
 from muniment.local_storage import LocalStorage
 from muniment.model import Rejected
 from muniment.quarantine import Content, Evidence, Keeper, Keeping
+from muniment.units import Partition
 
 _SUFFIX = ".enc"
 _STAGING = ".staging/"

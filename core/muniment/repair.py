@@ -17,13 +17,14 @@ from msgspec.structs import replace
 
 from muniment.canonical import to_json
 from muniment.comparison import Comparison, Difference
-from muniment.components import Chunk, Context, Counts, Damage, Known, Partition, Source, Target
+from muniment.components import Context, Known, Source, Target
 from muniment.errors import ConfigError, FatalError, InputError, StoppedError
 from muniment.events import RunEvent
 from muniment.model import Asset, Record
 from muniment.plan import Plan, SinkPath
 from muniment.process import Job, Processor, patient_gc
 from muniment.sink_run import SinkRun
+from muniment.units import Chunk, Counts, Damage, Partition
 
 if TYPE_CHECKING:
     from muniment.pipeline import StopFlag

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from muniment.components import Counts
+from muniment.units import Counts
 
 
 @frozen

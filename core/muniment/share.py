@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from muniment.components import Checkpoint, Partition
 from muniment.sink_run import SinkRun
+from muniment.units import Checkpoint, Partition
 
 
 @frozen

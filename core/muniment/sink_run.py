@@ -11,21 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import attrs
 from msgspec.structs import replace
 
-from muniment.components import (
-    Checkpoint,
-    Context,
-    Counts,
-    Effect,
-    Fence,
-    Partition,
-    Position,
-    Prepared,
-    Target,
-    Unit,
-    Writer,
-    never,
-    no_assets,
-)
+from muniment.components import Context, Effect, Target, Writer, never, no_assets
 from muniment.errors import MunimentError
 from muniment.model import JSON, Asset, Rejected
 from muniment.plan import Plan, SinkPath
@@ -33,6 +19,7 @@ from muniment.process import Processed, Route, RouteResult
 from muniment.provenance import made_with
 from muniment.quarantine import in_partition
 from muniment.retry import retry
+from muniment.units import Checkpoint, Counts, Fence, Partition, Position, Prepared, Unit
 
 if TYPE_CHECKING:
     from muniment.quarantine import Place

@@ -19,10 +19,10 @@ from typing import Any, Self
 import attrs
 from attrs import frozen
 
-from muniment.components import Checkpoint, Counts, Unit
 from muniment.errors import FatalError
 from muniment.local_storage import make_folder
 from muniment.model import Rejected
+from muniment.units import Checkpoint, Counts, Unit
 
 LEDGER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs(

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from muniment.components import AssetLinks, Format, UnitBounds
+from muniment.components import AssetLinks, Format
 from muniment.model import Record
 from muniment.objects import ByteStream
+from muniment.units import UnitBounds
 
 
 class TablePart(ABC):

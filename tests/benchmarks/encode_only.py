@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from muniment import Context
-from muniment.components import Idle
 from muniment.config import load
 from muniment.plugins import load_registry
 from muniment.process import Job, Route, patient_gc
+from muniment.units import Idle
 
 
 def main(pipeline: Path, out: Path) -> None:

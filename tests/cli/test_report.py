@@ -3,8 +3,8 @@
 import click
 
 from muniment.cli.report import equation, findings, seconds, size, summary
-from muniment.components import Counts
 from muniment.pipeline import RunReport
+from muniment.units import Counts
 
 
 def report(**changes):

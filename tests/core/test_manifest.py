@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from muniment.components import Checkpoint, Counts, Unit
 from muniment.manifest import Log, Manifest, parse, record_leaf
 from muniment.merkle import leaf_hash, root_of
 from muniment.model import Origin, Rejected
 from muniment.proof import SignedHead, SigningKey
+from muniment.units import Checkpoint, Counts, Unit
 
 UNIT = Unit("r1", 1, Checkpoint("p", "f", [1, "x"], 2, records=3, plan_hash="h", run="r1"), Counts(3, 2, 0, 0, 1))
 OBJECT = {

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muniment import Counts, Dropped, Effect, FatalError, InputError, Record, RecordError, Transform, TransientError
-from muniment.components import Idle, Unit
 from muniment.engine.local import Local
 from muniment.engine.pool import Pool
 from muniment.errors import StoppedError
@@ -16,6 +15,7 @@ from muniment.pipeline import RunReport, StopFlag, run
 from muniment.plan import Plan, SinkPath, Step
 from muniment.sinks.upsert import UpsertWriter
 from muniment.testing import ListSource, MemoryBatch, MemoryStore, MemoryUpsert, make_record
+from muniment.units import Idle, Unit
 
 
 class Events:

@@ -6,7 +6,6 @@ import pytest
 from attrs import evolve, frozen
 
 from muniment import Batch, Context, Counts, FatalError, Origin, RecordError, Rejected, Transform
-from muniment.components import Partition
 from muniment.crypto import Encryption, create_key_file
 from muniment.engine.local import Local
 from muniment.errors import DamagedError
@@ -22,6 +21,7 @@ from muniment.sinks.upsert import UpsertWriter
 from muniment.testing import ListSource, MemoryStore, MemoryUpsert, make_record
 from muniment.testing.memory import MemoryBatch
 from muniment.testing.records import changed
+from muniment.units import Partition
 
 LETTERS = "abcdef"
 CANARY = "canary-7f3a"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muniment import ConfigError, Context, Counts, FatalError, InputError, TargetBusyError, TransientError
-from muniment.components import Chunk, Target, UnitBounds
+from muniment.components import Target
 from muniment.engine.local import Local
 from muniment.engine.pool import Pool
 from muniment.errors import StoppedError
@@ -16,6 +16,7 @@ from muniment.plan import Plan, SinkPath, Step
 from muniment.process import Job, Processor, Route, RouteResult
 from muniment.sinks.upsert import UpsertWriter
 from muniment.testing import ListSource, MemoryStore, MemoryUpsert, make_record
+from muniment.units import Chunk, UnitBounds
 
 LETTERS = "abcdefghij"
 

@@ -4,10 +4,10 @@ import sqlite3
 
 import pytest
 
-from muniment.components import Checkpoint, Counts, Unit
 from muniment.errors import FatalError
 from muniment.model import Origin, Rejected
 from muniment.state import PURGED, State, StoredRecord, message_digest
+from muniment.units import Checkpoint, Counts, Unit
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ import pytest
 from attrs import evolve
 
 from muniment import Rejected, TargetBusyError
-from muniment.components import Batch, Checkpoint, Context, Counts, Unit
+from muniment.components import Context
 from muniment.manifest import Manifest
 from muniment.model import Origin
 from muniment.proof import SignedHead, SigningKey
 from muniment.testing import make_record
 from muniment.testing.records import changed
+from muniment.units import Batch, Checkpoint, Counts, Unit
 from muniment.verification import Inspection, Sample
 from muniment_plugins.sinks.mongodb import MongoDB
 from muniment_plugins.sinks.mongodb.manifests import ManifestCollections

@@ -10,8 +10,9 @@ from attrs import define, field
 
 from muniment.cli import screen
 from muniment.cli.options import json_option, quiet_option
-from muniment.components import Context, Orphan
+from muniment.components import Context
 from muniment.errors import InputError
+from muniment.units import Orphan
 
 if TYPE_CHECKING:
     from muniment.plan import SinkPath

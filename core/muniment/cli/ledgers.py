@@ -9,8 +9,9 @@ import attrs
 from attrs import frozen
 
 from muniment.cli.assemble import sink_for
-from muniment.components import Checkpoint, Context
+from muniment.components import Context
 from muniment.errors import InputError
+from muniment.units import Checkpoint
 
 if TYPE_CHECKING:
     from muniment.plan import SinkPath

@@ -8,8 +8,8 @@ import attrs
 import click
 
 from muniment.cli import screen
-from muniment.components import Counts
 from muniment.pipeline import RunReport
+from muniment.units import Counts
 
 _COUNTED = {
     "missing_asset": "{} with images or files that are not in the export",

@@ -10,7 +10,7 @@ from muniment.cli.assemble import DEFAULT_ARCHIVE
 from muniment.cli.import_ import quoted
 from muniment.cli.ledgers import TargetLedger, ledgers_of
 from muniment.cli.options import json_option
-from muniment.components import Checkpoint
+from muniment.units import Checkpoint
 
 SHOWN_RUNS = 10
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from muniment.components import Chunk, Idle, Partition, Position, Reader, Session
+from muniment.components import Reader, Session
 from muniment.process import Processed
+from muniment.units import Chunk, Idle, Partition, Position
 
 
 class Workers(Session, ABC):

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from muniment.components import Engine, Idle, Partition, Position, Reader
+from muniment.components import Engine, Reader
 from muniment.engine import Workers, numbered
 from muniment.process import Job, Processed, Processor
+from muniment.units import Idle, Partition, Position
 
 
 @frozen(kw_only=True)

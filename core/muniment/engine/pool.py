@@ -19,13 +19,14 @@ from typing import Any
 
 from attrs import frozen
 
-from muniment.components import Chunk, Engine, Idle, Partition, Position, Reader, Replay
+from muniment.components import Engine, Reader, Replay
 from muniment.engine import Workers, numbered
 from muniment.engine.local import LocalWorkers
 from muniment.errors import FatalError, MunimentError
 from muniment.options import option
 from muniment.process import GC_THRESHOLDS, Job, Processed, Processor
 from muniment.tracebacks import describe_error, install_hooks
+from muniment.units import Chunk, Idle, Partition, Position
 
 # Spawned, not forked: a forked child would inherit SQLite handles and the progress bar's thread.
 _SPAWN = get_context("spawn")

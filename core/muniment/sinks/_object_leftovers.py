@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from muniment.components import Checkpoint, Context, Fence, Orphan, Prepared, Target
+from muniment.components import Context, Target
 from muniment.errors import FatalError
 from muniment.lock import TargetLock
 from muniment.sinks import _object_manifest as manifests
+from muniment.units import Checkpoint, Fence, Orphan, Prepared
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from muniment.components import Damage
 from muniment.crypto.frames import KEYS
 from muniment.errors import FatalError
 from muniment.objects import digest_of
@@ -10,6 +9,7 @@ from muniment.retention import purged_keys
 from muniment.sinks import _object_manifest as manifests
 from muniment.sinks._object_sealing import keys_of_part, keys_of_record
 from muniment.storage import Storage
+from muniment.units import Damage
 
 
 def damages(storage: Storage) -> Iterator[Damage]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from muniment.components import Checkpoint, Context, Fence, Orphan, Prepared, Receipt, Target, Unit, Writer
+from muniment.components import Context, Target, Writer
 from muniment.errors import FatalError
 from muniment.model import Record, Rejected
 from muniment.objects import ObjectStream, Part, compressing
@@ -19,6 +19,7 @@ from muniment.sinks._object_target import lock
 from muniment.sinks._object_vault import begin_cover
 from muniment.sinks.cover import Cover
 from muniment.tables import TableFormat, TablePart
+from muniment.units import Checkpoint, Fence, Orphan, Prepared, Receipt, Unit
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink

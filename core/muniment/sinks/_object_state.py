@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from muniment.components import Counts
 from muniment.errors import FatalError
 from muniment.local_storage import make_folder
 from muniment.manifest import Log
@@ -13,6 +12,7 @@ from muniment.retention import purged_keys
 from muniment.sinks import _object_manifest as manifests
 from muniment.state import State
 from muniment.storage import Storage
+from muniment.units import Counts
 
 
 def open_state(path: Path, storage: Storage) -> tuple[State, Log, bool]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import attrs
 
-from muniment.components import Checkpoint, Context, Counts, Damage, Fence, Orphan, Prepared, Target
+from muniment.components import Context, Target
 from muniment.crypto.frames import KEYS
 from muniment.errors import ConfigError, FatalError, TargetBusyError
 from muniment.local_storage import make_folder
@@ -28,6 +28,7 @@ from muniment.sinks._object_state import add, open_state, storing
 from muniment.sinks._object_vault import begin_cover, vault_object
 from muniment.sinks.cover import Cover
 from muniment.state import State
+from muniment.units import Checkpoint, Counts, Damage, Fence, Orphan, Prepared
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from muniment import names
 from muniment.canonical import to_json
-from muniment.components import Context, Prepared, Receipt, Unit, Writer
+from muniment.components import Context, Writer
 from muniment.crypto.frames import FRAMES_TYPE, new_key
 from muniment.errors import DamagedError, WrongKeyError
 from muniment.merge import merge_records
@@ -32,6 +32,7 @@ from muniment.sinks.cover import Cover, Encrypted, read_opened
 from muniment.state import State, StoredRecord
 from muniment.storage import Staged
 from muniment.tables import TableFormat
+from muniment.units import Prepared, Receipt, Unit
 
 if TYPE_CHECKING:
     from muniment.sinks.objects import ObjectSink

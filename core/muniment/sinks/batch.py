@@ -8,26 +8,14 @@ from typing import Any
 
 from attrs import frozen
 
-from muniment.components import (
-    Batch,
-    Checkpoint,
-    Context,
-    Counts,
-    Fence,
-    Known,
-    Prepared,
-    Receipt,
-    Sink,
-    Target,
-    Unit,
-    Writer,
-)
+from muniment.components import Context, Known, Sink, Target, Writer
 from muniment.errors import RecordError
 from muniment.lock import TargetLock
 from muniment.model import JSON, Record, Rejected
 from muniment.retry import retry
 from muniment.sinks.known import StateKnown
 from muniment.state import State, StoredRecord
+from muniment.units import Batch, Checkpoint, Counts, Fence, Prepared, Receipt, Unit
 
 
 @frozen(kw_only=True)

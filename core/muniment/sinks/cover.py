@@ -9,7 +9,6 @@ from attrs import field, frozen
 from msgspec.structs import replace
 
 from muniment import names
-from muniment.components import Unit
 from muniment.crypto import SUFFIX, Keyring, Vault, Veil, encrypt_bytes, encrypting
 from muniment.crypto import header as headers
 from muniment.crypto.chunks import KEY_BYTES, open_message, seal_message
@@ -20,6 +19,7 @@ from muniment.errors import DamagedError
 from muniment.model import Asset, Rejected
 from muniment.objects import Wrapper, decompressing
 from muniment.sinks._object_payload import ID, ID_DIGITS, Entry
+from muniment.units import Unit
 
 _DIGEST_DIGITS = 8
 

@@ -13,12 +13,13 @@ import msgspec
 from attrs import define, field, frozen
 
 from muniment import jcs
-from muniment.components import Checkpoint, Context, Counts, Unit
+from muniment.components import Context
 from muniment.errors import FatalError
 from muniment.manifest import Log, Manifest, now, record_leaf
 from muniment.merkle import Tree
 from muniment.model import JSON
 from muniment.proof import SigningKey
+from muniment.units import Checkpoint, Counts, Unit
 
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError)
 """What `Manifest.from_json` raises of bytes that are no manifest any more."""

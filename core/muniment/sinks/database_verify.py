@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import attrs
 from attrs import define, field, frozen
 
-from muniment.components import Checkpoint, Counts
 from muniment.manifest import Log, Manifest
 from muniment.merkle import Tree
 from muniment.model import Origin, Record
@@ -23,6 +22,7 @@ from muniment.proof import SignedHead, VerifierKey
 from muniment.record_blob import DamagedBlobError, record_from_blob
 from muniment.sinks.database_manifests import UNREADABLE, Entry, Stored, held_by
 from muniment.state import quarantine_id
+from muniment.units import Checkpoint, Counts
 from muniment.verification import Entries, Finding, Inspection, check_log
 
 _PAGE = 1000

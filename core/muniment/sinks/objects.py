@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
 from attrs import frozen
 
-from muniment.components import Batch, Context, Format, Known, Sink, Target, UnitBounds, Writer
+from muniment.components import Context, Format, Known, Sink, Target, Writer
 from muniment.crypto import SUFFIX, Encryption
 from muniment.crypto.frames import KEYS
 from muniment.errors import ConfigError
@@ -26,6 +26,7 @@ from muniment.sinks.known import StateKnown, VeiledKnown
 from muniment.state import State
 from muniment.storage import Storage
 from muniment.tables import TableFormat
+from muniment.units import Batch, UnitBounds
 
 if TYPE_CHECKING:
     from muniment.crypto import NewHeader

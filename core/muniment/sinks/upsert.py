@@ -7,22 +7,11 @@ from typing import Any, ClassVar
 import attrs
 from attrs import frozen
 
-from muniment.components import (
-    Batch,
-    Checkpoint,
-    Context,
-    Counts,
-    Fence,
-    Prepared,
-    Receipt,
-    Sink,
-    Target,
-    Unit,
-    Writer,
-)
+from muniment.components import Context, Sink, Target, Writer
 from muniment.errors import FatalError, MunimentError, RecordError, TransientError
 from muniment.model import JSON, Record, Rejected
 from muniment.retry import retry
+from muniment.units import Batch, Checkpoint, Counts, Fence, Prepared, Receipt, Unit
 from muniment.versions import is_newer
 
 

@@ -4,11 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from muniment.components import Counts, Sink
+from muniment.components import Sink
 from muniment.model import Message, Record, TextPart
 from muniment.testing._sink_base import SinkTests, some_records
 from muniment.testing.hard_records import ALIKE
 from muniment.testing.records import TIME, changed, make_record
+from muniment.units import Counts
 
 DAY = timedelta(days=1)
 

@@ -6,13 +6,14 @@ from typing import Any, BinaryIO, ClassVar
 
 import pytest
 
-from muniment.components import Batch, Checkpoint, Context, Counts, Fence, Prepared, Sink, Target, Unit, no_assets
+from muniment.components import Context, Sink, Target, no_assets
 from muniment.merge import merge_records
 from muniment.model import Asset, Record, Rejected
 from muniment.pipeline import RunReport
 from muniment.testing.compare import difference
 from muniment.testing.records import ListSource, make_record
 from muniment.testing.runs import NAME, PATH, archive, plan_of
+from muniment.units import Batch, Checkpoint, Counts, Fence, Prepared, Unit
 
 PARTITION = "list:contract"
 

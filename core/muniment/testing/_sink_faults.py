@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from muniment.canonical import to_json
-from muniment.components import Counts, Sink
+from muniment.components import Sink
 from muniment.errors import FatalError
 from muniment.lock import TargetLock
 from muniment.model import Record
@@ -18,6 +18,7 @@ from muniment.testing.faults import STEPS, Faults, FaultySink, Kill, KilledError
 from muniment.testing.kill import shared_killer
 from muniment.testing.records import changed, make_asset
 from muniment.testing.runs import NAME, plan_of, run_plan
+from muniment.units import Counts
 
 MAX_ATTEMPTS = 80
 _CALLS = {"open_target": 1, "open": 1, "write": 4, "seal": 3, "commit": 3, "end_run": 1}

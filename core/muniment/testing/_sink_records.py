@@ -5,11 +5,12 @@ from itertools import count
 
 import pytest
 
-from muniment.components import Batch, Sink
+from muniment.components import Sink
 from muniment.model import Record
 from muniment.testing._sink_base import SinkTests, some_records
 from muniment.testing.hard_records import HardRecord, hard_records, records
 from muniment.testing.records import changed, make_record
+from muniment.units import Batch
 
 
 class RecordChecks(SinkTests):

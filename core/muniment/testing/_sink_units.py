@@ -4,12 +4,13 @@ import threading
 
 import pytest
 
-from muniment.components import Batch, Counts, Orphan, Sink, Target
+from muniment.components import Sink, Target
 from muniment.errors import TargetBusyError, TransientError
 from muniment.model import Origin, Record, Rejected
 from muniment.state import quarantine_id
 from muniment.testing._sink_base import PARTITION, SinkTests, some_records
 from muniment.testing.runs import plan_of, run_plan
+from muniment.units import Batch, Counts, Orphan
 
 WAIT_SECONDS = 20
 both = pytest.mark.parametrize("top_up", [False, True], ids=["first", "top-up"])

@@ -12,9 +12,10 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 
-from muniment.components import Batch, Context, Session, Sink, Target, Writer
+from muniment.components import Context, Session, Sink, Target, Writer
 from muniment.errors import FatalError, RecordError, TransientError
 from muniment.plan import Step
+from muniment.units import Batch
 
 STEPS = ("open_target", "open", "write", "seal", "commit", "end_run")
 RETRIED = ("write", "commit")

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 from attrs import define, field, frozen
 
-from muniment.components import Batch, Checkpoint, Context, Counts, Receipt, Unit
+from muniment.components import Context
 from muniment.merge import merge_records
 from muniment.model import JSON, Record
 from muniment.options import option
 from muniment.sinks.batch import BatchSink
 from muniment.sinks.upsert import UpsertSink
 from muniment.state import quarantine_id
+from muniment.units import Batch, Checkpoint, Counts, Receipt, Unit
 
 
 def _nothing() -> None:

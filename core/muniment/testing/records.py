@@ -10,8 +10,9 @@ import msgspec
 from attrs import field, frozen
 
 from muniment.canonical import source_hash, to_json
-from muniment.components import Chunk, Context, Idle, Partition, Position, Reader, Source
+from muniment.components import Context, Reader, Source
 from muniment.model import Asset, Conversation, Message, Origin, Raw, Record, Rejected, TextPart
+from muniment.units import Chunk, Idle, Partition, Position
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 

@@ -7,11 +7,11 @@ from textwrap import dedent
 import pytest
 
 from muniment import ConfigError, Engine, Secret
-from muniment.components import UnitBounds
 from muniment.config import load
 from muniment.engine.pool import Pool
 from muniment.plan import Plan
 from muniment.plugins import Registry
+from muniment.units import UnitBounds
 
 PlanOf = Callable[[str], Plan]
 

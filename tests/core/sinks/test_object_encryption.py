@@ -5,7 +5,7 @@ import os
 import attrs
 import pytest
 
-from muniment.components import Batch, Context
+from muniment.components import Context
 from muniment.crypto import Encryption, Key, Keyring, Vault, is_encrypted
 from muniment.crypto.folders import VAULT
 from muniment.errors import ConfigError, FatalError, WrongKeyError
@@ -17,6 +17,7 @@ from muniment.sinks.cover import Encrypted
 from muniment.testing import ListSource, make_record
 from muniment.testing.memory_storage import MemoryObjects, MemoryPlace
 from muniment.testing.records import changed, make_asset
+from muniment.units import Batch
 from muniment.verification import Inspection
 
 TEXT = "a-text-that-nobody-may-read"

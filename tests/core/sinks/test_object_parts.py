@@ -8,7 +8,7 @@ import pytest
 from attrs import frozen
 
 from muniment.canonical import record_from_json, record_to_json
-from muniment.components import Batch, Checkpoint, Context, Counts, Fence, Format, Unit
+from muniment.components import Context, Format
 from muniment.engine.local import Local
 from muniment.errors import ConfigError, FatalError, TargetBusyError, TransientError
 from muniment.model import Asset
@@ -21,6 +21,7 @@ from muniment.storage import Capabilities
 from muniment.tables import TableFormat, TablePart
 from muniment.testing import ListSource, make_record
 from muniment.testing.memory_storage import MemoryObjects, MemoryPlace, MemoryStorage
+from muniment.units import Batch, Checkpoint, Counts, Fence, Unit
 
 KEY = "chats/{source}/{year}/{part}.lines"
 

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve, frozen
 
 from muniment.canonical import record_from_json, record_to_json
-from muniment.components import Batch, Checkpoint, Context, Counts, Fence, Format, Unit
+from muniment.components import Context, Format
 from muniment.engine.local import Local
 from muniment.errors import ConfigError, FatalError, TargetBusyError, TransientError
 from muniment.model import Asset
@@ -20,6 +20,7 @@ from muniment.state import State
 from muniment.storage import Capabilities
 from muniment.testing import ListSource, make_record
 from muniment.testing.memory_storage import MemoryObjects, MemoryPlace, MemoryStorage
+from muniment.units import Batch, Checkpoint, Counts, Fence, Unit
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -3,9 +3,10 @@
 import pytest
 from attrs import define, field, frozen
 
-from muniment.components import Batch, Checkpoint, Context, Counts, Receipt, Unit
+from muniment.components import Context
 from muniment.errors import FatalError, RecordError, TransientError
 from muniment.testing import MemoryStore, MemoryUpsert, make_record
+from muniment.units import Batch, Checkpoint, Counts, Receipt, Unit
 
 
 @define

@@ -27,12 +27,12 @@ from muniment import (
     UpsertSink,
     Writer,
 )
-from muniment.components import Damage, UnitBounds
 from muniment.model import JSON
 from muniment.options import option
 from muniment.proof import Proof, open_signer
 from muniment.retry import retry
 from muniment.sinks.database_manifests import Manifests
+from muniment.units import Damage, UnitBounds
 
 if TYPE_CHECKING:
     from muniment.verification import Finding, Inspection

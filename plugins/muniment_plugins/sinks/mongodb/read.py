@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from muniment import InputError, Known, Record
-from muniment.components import Damage
 from muniment.model import Origin
 from muniment.record_blob import DamagedBlobError, record_from_blob
 from muniment.retry import retry
+from muniment.units import Damage
 from muniment_plugins.sinks.mongodb.blobs import Bucket
 from muniment_plugins.sinks.mongodb.connection import Connection
 from muniment_plugins.sinks.mongodb.keys import document_id, is_digest

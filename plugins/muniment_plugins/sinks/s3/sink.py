@@ -13,9 +13,9 @@ import attrs
 from attrs import frozen
 
 from muniment import Context, ObjectSink, Target, option
-from muniment.components import UnitBounds
 from muniment.errors import ConfigError, FatalError, TransientError
 from muniment.secrets import Secret, reveal
+from muniment.units import UnitBounds
 from muniment_plugins.sinks._remote import lock_remote, remote_state_path, to_prefix
 from muniment_plugins.sinks.s3.settings import ObjectLock, ObjectSettings
 

@@ -26,10 +26,10 @@ from muniment import (
     UpsertSink,
     option,
 )
-from muniment.components import Damage, UnitBounds
 from muniment.model import JSON
 from muniment.proof import Proof, SigningKey, open_signer
 from muniment.sinks.upsert import UpsertTarget
+from muniment.units import Damage, UnitBounds
 from muniment_plugins.sinks.sql.layout import (
     Layout,
     MappedTable,

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 
 from muniment import Asset, InputError, Known, MunimentError, Record, TransientError
-from muniment.components import Damage
 from muniment.model import Origin
 from muniment.record_blob import DamagedBlobError, record_from_blob
+from muniment.units import Damage
 from muniment_plugins.sinks.sql.archive import Archive
 from muniment_plugins.sinks.sql.layout import VERSION, dialect_of
 from muniment_plugins.sinks.sql.rows import digest_of

@@ -21,13 +21,13 @@ from muniment import (
     Unit,
     Writer,
 )
-from muniment.components import Damage
 from muniment.crypto import Encryption, open_keyring
 from muniment.lock import TargetLock
 from muniment.model import JSON
 from muniment.options import option
 from muniment.proof import Proof, open_signer
 from muniment.sinks.upsert import UpsertSink, UpsertTarget, UpsertWriter
+from muniment.units import Damage
 
 if TYPE_CHECKING:
     from muniment.crypto import Keyring, NewHeader

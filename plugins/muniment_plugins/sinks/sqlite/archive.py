@@ -16,13 +16,13 @@ from typing import BinaryIO
 
 from muniment import Asset, Context, Counts, FatalError, RecordError, Rejected, Unit
 from muniment.canonical import record_from_json
-from muniment.components import Receipt
 from muniment.crypto import Keyring
 from muniment.merge import merge_records
 from muniment.model import Origin
 from muniment.proof import SigningKey
 from muniment.sinks.database_manifests import Stored
 from muniment.state import Ledger
+from muniment.units import Receipt
 from muniment_plugins.sinks.sqlite import absent, assets, mend, schema, vault
 from muniment_plugins.sinks.sqlite.cover import Cover, Key, stored_hash
 from muniment_plugins.sinks.sqlite.encode import Rows, decompress, encode, index_rows, time_text

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from muniment import Record
 from muniment.canonical import record_from_json
-from muniment.components import Damage
 from muniment.model import Origin
 from muniment.sinks.database_manifests import Stored, held_by
+from muniment.units import Damage
 from muniment_plugins.sinks.sqlite.cover import Cover, Key, stored_hash
 from muniment_plugins.sinks.sqlite.encode import decompress
 from muniment_plugins.sinks.sqlite.manifests import ManifestTables

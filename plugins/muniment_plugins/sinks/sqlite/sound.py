@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from muniment import Checkpoint, FatalError, Fence, Target
-from muniment.components import Orphan
 from muniment.lock import TargetLock
+from muniment.units import Orphan
 from muniment_plugins.sinks.sqlite.loading import discard_load, loading_path, refused
 
 _LEDGER = ("(runs)", "(checkpoints)", "(quarantine)", "(conversations)")

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from muniment.components import Checkpoint, Counts
 from muniment.manifest import Manifest
 from muniment.state import quarantine_id
+from muniment.units import Checkpoint, Counts
 from muniment.verification import Finding
 
 

@@ -130,7 +130,7 @@ class TestMapping:
 
     def test_a_plan_that_rewrites_leaves_no_row_behind(self, mapped):
         """What the new plan does not make is gone."""
-        from muniment.components import Batch, Checkpoint, Counts, Unit
+        from muniment.units import Batch, Checkpoint, Counts, Unit
 
         sink = mapped.sink(tables=TABLES)
         long = make_record("c1", ["one", "two"])

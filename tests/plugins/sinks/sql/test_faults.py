@@ -6,13 +6,14 @@ import threading
 
 import pytest
 
-from muniment.components import Batch, Checkpoint, Context, Counts, Unit
+from muniment.components import Context
 from muniment.errors import FatalError, PluginError, TargetBusyError, TransientError
 from muniment.secrets import Secret
 from muniment.testing import make_record
 from muniment.testing.faults import Faults as Strikes
 from muniment.testing.faults import FaultySink, Point
 from muniment.testing.runs import NAME, archive
+from muniment.units import Batch, Checkpoint, Counts, Unit
 from muniment.verification import Inspection
 from muniment_plugins.sinks.sql import SQL
 from services.proxy import ChaosProxy, Faults

@@ -153,7 +153,8 @@ class TestPlanChange:
     )
     def test_it_does_as_it_is_told(self, database, tmp_path, policy, versions, text):
         """With another plan `keep` leaves records, `new_version` keeps the old beside, `rewrite` removes it."""
-        from muniment.components import Batch, Checkpoint, Context, Counts, Unit
+        from muniment.components import Context
+        from muniment.units import Batch, Checkpoint, Counts, Unit
 
         sink = database.sink()
         secret = make_record("c1", ["secret"])

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from muniment import Asset, Context, Counts, FatalError, Message, Rejected, TextPart
 from muniment.cli import cli
-from muniment.components import Idle, Reader
+from muniment.components import Reader
 from muniment.crypto import Encryption, Key, Keyring, read_key_file
 from muniment.engine.local import Local
 from muniment.errors import ConfigError, DamagedError, WrongKeyError
@@ -27,6 +27,7 @@ from muniment.secrets import Secret
 from muniment.testing import ListSource, make_record
 from muniment.testing.kill import shared_killer
 from muniment.testing.records import _ListReader, make_asset
+from muniment.units import Idle
 from muniment.verification import Inspection
 from muniment_plugins.sinks.sqlite import SQLite
 from muniment_plugins.sinks.sqlite.read import cover_of, open_asset, read_records
