@@ -66,6 +66,11 @@ class Faults:
                 # Nobody got it, so nobody else can close it.
                 result.close()
             raise
+        except KilledError:
+            if isinstance(result, Session):
+                # Held, so that its locks are found and dropped, which a dead process does not hold.
+                self.sessions.append(result)
+            raise
         return result
 
     def _pass(self, point: Point) -> None:
