@@ -165,10 +165,9 @@ class TestScanner:
         (room.work / "leak").write_text(vault.key)
 
         assert {f.form for f in room.scanner.data(vault.variables["TOKEN"].encode(), "x")} == {"utf-8"}
-        assert [str(f) for f in room.scanner.folder(room.work)] == [
-            "leak: the key, base64url",
-            "leak: the key file, raw",
-        ]
+        found = {str(f) for f in room.scanner.folder(room.work)}
+        # One key in four has no character in which the two alphabets of base64 differ.
+        assert found - {"leak: the key, base64"} == {"leak: the key, base64url", "leak: the key file, raw"}
 
 
 class TestSuccess:
