@@ -8,41 +8,24 @@ pipeline that uses it.
 import importlib
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any, Literal, cast, overload
 
 import pluggy
 from attrs import define, field, frozen
 
-from muniment import hookspecs
 from muniment.components import Component, Engine, Format, Sink, Source, Transform
 from muniment.errors import PluginError
 from muniment.events import RunEvent
+from muniment.offers import KINDS, UnsoundPluginError, load_module, manager_of, offers_of, said
 from muniment.secrets import CORE_SCHEMES
 from muniment.tracebacks import describe_error
 
 GROUP = "muniment.plugins.v1"
 
-CORE_COMMANDS = frozenset(
-    {
-        "completion", "decrypt", "demo", "export", "gc", "hold", "import", "key", "plan", "plugins", "purge",
-        "quarantine", "repair", "run", "schema", "status", "test", "validate", "verify",
-    }
-)  # fmt: skip
-"""Commands that no plugin can add."""
-
-_BASES: dict[str, type[Component]] = {
-    "sources": Source,
-    "transforms": Transform,
-    "sinks": Sink,
-    "formats": Format,
-    "engines": Engine,
-}
+_BASES: Mapping[str, type[Component]] = {**KINDS, "engines": Engine}
 _ENGINES = {"local": "muniment.engine.local:Local", "pool": "muniment.engine.pool:Pool"}
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_COMMAND = re.compile(r"[a-z][a-z0-9_-]*")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 _log = logging.getLogger(__name__)
 
@@ -224,31 +207,26 @@ class Registry:
         """
         try:
             self._add(plugin, name, "this program", "")
-        except _Unsound as error:
+        except UnsoundPluginError as error:
             raise PluginError(f"plugin `{name}` cannot be used: {error}") from error
 
     def _load(self, entry: EntryPoint) -> None:
         owner = entry.dist.name if entry.dist else "unknown"
         version = entry.dist.version if entry.dist else ""
         try:
-            self._add(_load_module(entry), entry.name, owner, version)
-        except _Unsound as error:
+            self._add(load_module(entry), entry.name, owner, version)
+        except UnsoundPluginError as error:
             self._broken.append(BrokenPlugin(entry.name, owner, version, str(error)))
 
     def _add(self, module: object, name: str, owner: str, version: str) -> None:
-        manager = _manager_of(module, name)
-        offers = {kind: _offered(manager, kind, base) for kind, base in _BASES.items() if kind != "engines"}
-        commands = _offered_commands(manager)
-        everything: dict[str, Mapping[str, str | type[Component]]] = {
-            **offers,
-            "secrets": _offered_secrets(manager),
-            "commands": commands,
-        }
-        for kind, targets in everything.items():
+        manager = manager_of(module, name)
+        offers = {k: offers_of(manager, k) for k in (*KINDS, "secrets", "commands")}
+        for kind, targets in offers.items():
             for component, target in targets.items():
                 offer = _Offer(name, owner, version, target)
                 self._offers[kind].setdefault(component, []).append(offer)
-        names = {kind: tuple(sorted(targets)) for kind, targets in offers.items()}
+        names = {kind: tuple(sorted(offers[kind])) for kind in KINDS}
+        commands = {n: str(target) for n, target in offers["commands"].items()}
         self._plugins.append(Plugin(name, owner, version, names, commands, manager))
 
     def _find(self, kind: str, name: str) -> _Offer:
@@ -264,12 +242,12 @@ class Registry:
         from muniment.structure import closest
 
         if kind == "secrets":
-            said = f", which no installed plugin brings{closest(name, (*CORE_SCHEMES, *self.names(kind)))}"
+            text = f", which no installed plugin brings{closest(name, (*CORE_SCHEMES, *self.names(kind)))}"
         else:
-            said = closest(name, self.names(kind))
+            text = closest(name, self.names(kind))
         if self._broken:
-            said += "".join(f"; plugin {b} was set aside: {b.reason}" for b in self._broken)
-        return said
+            text += "".join(f"; plugin {b} was set aside: {b.reason}" for b in self._broken)
+        return text
 
     def _conflict(self, kind: str, name: str) -> str:
         offers = self._offers[kind][name]
@@ -293,101 +271,6 @@ class Registry:
         }
 
 
-# --- one plugin ---------------------------------------------------------------------------------
-
-
-class _Unsound(Exception):  # noqa: N818 - never leaves this module
-    """A plugin cannot be used; the text is the reason."""
-
-
-def _load_module(entry: EntryPoint) -> object:
-    try:
-        return entry.load()
-    except (Exception, SystemExit) as error:
-        raise _Unsound(f"`{entry.value}` cannot be imported: {_said(error)}") from error
-
-
-def _manager_of(module: object, name: str) -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("muniment")
-    manager.add_hookspecs(hookspecs)
-    hooks = [n for n in vars(manager.hook) if n.startswith("muniment_")]
-    try:
-        manager.register(module, name)
-        unknown = sorted(set(_implemented(manager, module)) - set(hooks))
-        if unknown:
-            from muniment.structure import closest
-
-            raise _Unsound(f"unknown hook `{unknown[0]}`{closest(unknown[0], hooks)}")
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        hook = re.search(r"hook '(\w+)'", str(error))
-        said = str(error).strip().splitlines()[-1]
-        raise _Unsound(f"`{hook[1]}`: {said}" if hook else said) from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise _Unsound(f"it cannot be registered: {_said(error)}") from error
-    if not manager.get_hookcallers(module):
-        raise _Unsound("it has no hook implementation; mark its functions with `@muniment.hookimpl`")
-    return manager
-
-
-def _implemented(manager: pluggy.PluginManager, module: object) -> list[str]:
-    return [caller.name for caller in manager.get_hookcallers(module) or ()]
-
-
-def _call(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[Any, Any]]:
-    """Yield the items of the mapping that a plugin's hook returns."""
-    try:
-        results = getattr(manager.hook, hook)()
-    except (Exception, SystemExit) as error:
-        raise _Unsound(f"`{hook}` failed: {_said(error)}") from error
-    for result in results:
-        if not isinstance(result, Mapping):
-            raise _Unsound(f"`{hook}` must return a mapping, not {type(result).__name__}")
-        yield from result.items()
-
-
-def _offered(manager: pluggy.PluginManager, kind: str, base: type[Component]) -> dict[str, str | type[Component]]:
-    hook = f"muniment_{kind}"
-    offered: dict[str, str | type[Component]] = {}
-    for name, target in _call(manager, hook):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise _Unsound(f"`{hook}`: the name `{name}` must be lower case letters, digits and `_`")
-        is_place = isinstance(target, str) and _TARGET.fullmatch(target)
-        if not is_place and not (isinstance(target, type) and issubclass(target, base)):
-            raise _Unsound(
-                f'`{hook}`: `{name}` must be "package.module:Class" or a class that derives from'
-                f" `muniment.{base.__name__}`"
-            )
-        offered[name] = target
-    return offered
-
-
-def _offered_commands(manager: pluggy.PluginManager) -> dict[str, str]:
-    commands: dict[str, str] = {}
-    for name, target in _call(manager, "muniment_commands"):
-        if not isinstance(name, str) or not _COMMAND.fullmatch(name):
-            raise _Unsound(f"`muniment_commands`: the name `{name}` must be lower case letters, digits, `_` and `-`")
-        if name in CORE_COMMANDS:
-            raise _Unsound(f"`muniment_commands`: `{name}` is one of muniment's own commands; choose another name")
-        if not isinstance(target, str) or not _TARGET.fullmatch(target):
-            raise _Unsound(f'`muniment_commands`: `{name}` must be "package.module:command"')
-        commands[name] = target
-    return commands
-
-
-def _offered_secrets(manager: pluggy.PluginManager) -> dict[str, str]:
-    schemes: dict[str, str] = {}
-    for name, target in _call(manager, "muniment_secrets"):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise _Unsound(f"`muniment_secrets`: the name `{name}` must be lower case letters, digits and `_`")
-        if name in CORE_SCHEMES:
-            raise _Unsound(f"`muniment_secrets`: `{name}` is one of muniment's own schemes; choose another name")
-        if not isinstance(target, str) or not _TARGET.fullmatch(target):
-            raise _Unsound(f'`muniment_secrets`: `{name}` must be "package.module:function"')
-        schemes[name] = target
-    return schemes
-
-
 # --- one component ------------------------------------------------------------------------------
 
 
@@ -405,7 +288,7 @@ def _import(kind: str, name: str, offer: _Offer) -> Any:
         raise PluginError(f"{whose} needs the module `{missing}`, which is not installed: {remedy}") from error
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{whose} of {_owned(offer)} cannot be imported from `{offer.target}`: {_said(error)}"
+            f"{whose} of {_owned(offer)} cannot be imported from `{offer.target}`: {said(error)}"
         ) from error
 
 
@@ -440,8 +323,3 @@ def _owned(thing: "Plugin | BrokenPlugin | _Offer") -> str:
 
 def _noun(kind: str) -> str:
     return "secret scheme" if kind == "secrets" else kind.removesuffix("s")
-
-
-def _said(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from muniment import plugins
+from muniment import offers
 from muniment.cli import cli
 from muniment.cli.group import CORE_COMMANDS, Muniment
 from muniment.errors import ConfigError, InputError, Problem, TargetBusyError
@@ -47,16 +47,16 @@ class TestHelp:
         result = muniment("--help")
 
         assert result.exit_code == 0
-        for name in [*plugins.CORE_COMMANDS, "search"]:
+        for name in [*offers.CORE_COMMANDS, "search"]:
             (line,) = [x for x in result.output.splitlines() if x.startswith(f"  {name} ")]
             assert line.rstrip().endswith(".")
 
     def test_the_loader_protects_the_names_of_the_core(self):
         names = {name for section in CORE_COMMANDS.values() for name in section}
 
-        assert names == plugins.CORE_COMMANDS
+        assert names == offers.CORE_COMMANDS
 
-    @pytest.mark.parametrize("name", sorted({*plugins.CORE_COMMANDS, "search"} - {"quarantine", "plugins"}))
+    @pytest.mark.parametrize("name", sorted({*offers.CORE_COMMANDS, "search"} - {"quarantine", "plugins"}))
     def test_every_command_explains_itself_with_an_example(self, muniment, name):
         result = muniment(name, "--help")
 

@@ -216,6 +216,6 @@ class TestRefusals:
 
 class TestRegistration:
     def test_plugins_cannot_take_its_name(self):
-        from muniment.plugins import CORE_COMMANDS as TAKEN
+        from muniment.offers import CORE_COMMANDS as TAKEN
 
         assert "verify" in CORE_COMMANDS["Archive"] and "verify" in TAKEN

@@ -12,7 +12,8 @@ from attrs import frozen
 
 import muniment
 from muniment import Format, PluginError, RunEvent, Sink, hookimpl, option
-from muniment.plugins import CORE_COMMANDS, Registry, load_registry
+from muniment.offers import CORE_COMMANDS
+from muniment.plugins import Registry, load_registry
 
 Install = Callable[..., None]
 
