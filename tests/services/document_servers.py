@@ -95,6 +95,15 @@ def form(ports: list[int]) -> None:
     command(ports[0], "replSetInitiate", {"_id": SET, "members": members, "settings": settings})
 
 
+def is_whole(port: int) -> bool:
+    """Tell whether every member of the set has all data: one still copying from a primary that dies waits for it."""
+    try:
+        members = command(port, "replSetGetStatus").get("members", [])
+    except OSError:
+        return False
+    return bool(members) and all(each["stateStr"] in ("PRIMARY", "SECONDARY") for each in members)
+
+
 def find_primary(ports: list[int]) -> int | None:
     """Return the port of the member that takes writes."""
     for port in ports:

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define
 
-from services.document_servers import SET, find_primary, form
+from services.document_servers import SET, find_primary, form, is_whole
 from services.keeper import runs, send, state, tree
 from services.recipes import Place, Recipe
 from services.server import BrokenServerError, Server
@@ -76,10 +76,14 @@ class OwnSet:
 
     @classmethod
     def begin(cls, launch: Callable[[str], OwnServer]) -> "OwnSet":
-        """Start three members with `launch`, make a set of them, and wait for a primary."""
+        """Start three members with `launch`, make a set of them, and wait until each is ready."""
         replicas = cls([launch("mongodb_member") for _ in range(3)])
         form([member.port for member in replicas.members])
-        replicas.primary()
+        until = time.monotonic() + PRIMARY_SECONDS
+        while not is_whole(replicas.primary().port):
+            if time.monotonic() > until:
+                raise BrokenServerError(f"a member lacks data after {PRIMARY_SECONDS} s")
+            time.sleep(0.05)
         return replicas
 
     @property
