@@ -229,7 +229,9 @@ class TestReplicaSet:
 
 class TestSession:
     START = textwrap.dedent("""
-        import os, sys, time, types
+        import os, signal, sys, time, types
+        # Whoever runs the tests in the background of a shell may have it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.path[:0] = [{tests!r}]
         from services.session import Session
         session = Session.new()
