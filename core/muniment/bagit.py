@@ -5,7 +5,6 @@ and ``data/proof`` (the manifests and the checkpoint of the archive that they co
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 from muniment.errors import FatalError
 from muniment.local_storage import explain, make_folder
 from muniment.objects import digest_of
+from muniment.private_files import create_private_file
 
 PAYLOAD = "data/archive"
 PROOF = "data/proof"
@@ -43,7 +43,7 @@ def finish(bag: Path, proof: Iterable[tuple[str, bytes]], about: Mapping[str, st
         _drop_cache(bag / PAYLOAD / ".muniment")
         for name, data in proof:
             make_folder((bag / PROOF / name).parent)
-            _write(bag / PROOF / name, data)
+            create_private_file(bag / PROOF / name, data)
         payload = sorted(_files(bag / "data"), key=str)
         lines = [f"{_digest(file)}  {_listed(file, bag)}\n" for file in payload]
         size = sum(file.stat().st_size for file in payload)
@@ -54,7 +54,7 @@ def finish(bag: Path, proof: Iterable[tuple[str, bytes]], about: Mapping[str, st
         }
         tagged = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(tags.items()))
         for name, data in {"tagmanifest-sha256.txt": tagged.encode(), **tags}.items():
-            _write(bag / name, data)
+            create_private_file(bag / name, data)
     except OSError as error:
         raise explain(error, bag) from error
     return len(payload)
@@ -92,11 +92,3 @@ def _listed(file: Path, bag: Path) -> str:
     """Return a path as a line of a manifest holds it."""
     name = file.relative_to(bag).as_posix()
     return name.replace("%", "%25").replace("\n", "%0A").replace("\r", "%0D")
-
-
-def _write(file: Path, data: bytes) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

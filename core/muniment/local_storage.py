@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from muniment.errors import FatalError
+from muniment.private_files import sync_folder
 from muniment.storage import Capabilities, Staged, Storage, Stored, check_name
 
 _MAX_SINGLE_SYNCS = 8
@@ -254,11 +255,7 @@ def make_folder(path: Path) -> None:
         for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)
             missing.chmod(0o700)
-            descriptor = os.open(missing.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(missing.parent)
     except OSError as error:
         raise explain(error, path) from error
 

@@ -9,11 +9,15 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from muniment.errors import FatalError
 
 # Who may not list a folder may still open a file of it.
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 # A pipe of that name would otherwise stop the program until somebody writes to it.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_private_file(path: Path, max_bytes: int) -> bytes:
@@ -44,6 +48,58 @@ def write_private_file(path: Path, data: bytes) -> None:
             os.fchmod(file.fileno(), 0o600)
             file.truncate()
         file.write(data)
+
+
+def open_new_file(path: Path) -> BinaryIO:
+    """Make a file that was not there, 0600 whatever the umask, and return it open for writing.
+
+    Raises:
+        FileExistsError: something is there already.
+        OSError: it cannot be made.
+    """
+    descriptor = os.open(path, _NEW_FLAGS, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
+
+
+def create_private_file(path: Path, data: bytes) -> None:
+    """Make a file that was not there, 0600 whatever the umask, durable when this returns.
+
+    Raises:
+        FileExistsError: something is there already.
+        OSError: it cannot be written.
+    """
+    with open_new_file(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def create_key_file(path: Path, line: str) -> None:
+    """Make a file that holds a key of any kind, as `create_private_file` does.
+
+    Raises:
+        FatalError: there is a file already, or it cannot be written.
+    """
+    try:
+        create_private_file(path, f"{line}\n".encode())
+    except FileExistsError:
+        raise FatalError(f"there is a file `{path}` already; a key is never written over another") from None
+    except OSError as error:
+        raise FatalError(
+            f"the key file `{path}` cannot be written: {(error.strerror or 'it fails').lower()}"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which names stand in a folder.
+
+    Raises:
+        OSError: it cannot be opened, or the disk failed.
+    """
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as descriptor:
+        os.fsync(descriptor)
 
 
 def privacy_problem(path: Path) -> str | None:

@@ -17,6 +17,7 @@ from attrs import field, frozen
 from muniment.errors import ConfigError, FatalError
 from muniment.merkle import HASH_BYTES
 from muniment.options import option
+from muniment.private_files import create_key_file
 from muniment.secrets import Secret
 
 if TYPE_CHECKING:
@@ -255,24 +256,7 @@ def create_signing_key(path: Path, name: str) -> SigningKey:
         key = SigningKey.new(name)
     except ValueError as error:
         raise FatalError(f"`{name}` cannot name a key: {error}") from None
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(f"{key.text()}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except FileExistsError:
-        raise FatalError(f"there is a file `{path}` already; a key is never written over another") from None
-    except OSError as error:
-        raise FatalError(
-            f"the key file `{path}` cannot be written: {(error.strerror or 'it fails').lower()}"
-        ) from error
+    create_key_file(path, key.text())
     return key
 
 

@@ -1,6 +1,5 @@
 """``muniment purge``: take records away for good, in two steps, with a proof of it."""
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +20,7 @@ from muniment.cli.custody import (
 from muniment.cli.group import Subcommands
 from muniment.cli.options import json_option
 from muniment.errors import FatalError, InputError
+from muniment.private_files import create_private_file
 
 if TYPE_CHECKING:
     from muniment.purge import PurgePlan, PurgeReport
@@ -174,13 +174,8 @@ def _several(count: int, noun: str) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        create_private_file(path, data)
     except FileExistsError:
         raise InputError(f"there is a file `{path}` already; choose another name for the plan") from None
     except OSError as error:

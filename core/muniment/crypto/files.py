@@ -21,6 +21,7 @@ from muniment.crypto.keyring import Keyring
 from muniment.crypto.rewrap import NewHeader
 from muniment.errors import DamagedError, FatalError, InputError, TargetBusyError
 from muniment.local_storage import explain
+from muniment.private_files import open_new_file, sync_folder
 from muniment.storage import check_name
 
 PART = ".part"
@@ -152,7 +153,7 @@ def _decrypt_to_path(
         with suppress(FileNotFoundError):
             part.unlink()  # of an attempt that was killed
         try:
-            with _created(part) as out:
+            with open_new_file(part) as out:
                 try:
                     size = _copy(open_(), out)
                 except DamagedError:
@@ -167,7 +168,7 @@ def _decrypt_to_path(
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
-        _sync_folder(to)
+        sync_folder(to.parent)
     except OSError as error:
         raise explain(error, to) from error
     return Decrypted(str(target), size, fixed.content_type, whole)
@@ -259,7 +260,7 @@ def _replace(path: Path, file: BinaryIO, write: Callable[[BinaryIO], None]) -> N
     try:
         new.unlink(missing_ok=True)
         try:
-            with _created(new) as out:
+            with open_new_file(new) as out:
                 write(out)
                 os.fchmod(out.fileno(), stat.S_IMODE(found.st_mode))
                 if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
@@ -274,29 +275,14 @@ def _replace(path: Path, file: BinaryIO, write: Callable[[BinaryIO], None]) -> N
             with suppress(OSError):
                 new.unlink(missing_ok=True)
             raise
-        _sync_folder(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise explain(error, path) from error
-
-
-def _created(path: Path) -> BinaryIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return os.fdopen(descriptor, "wb")
 
 
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _keys(kids: list[str]) -> str:

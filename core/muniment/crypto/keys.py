@@ -12,10 +12,10 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from muniment import private_files
 from muniment.crypto.chunks import KEY_BYTES, expand
 from muniment.crypto.header import Slot
-from muniment.errors import ConfigError, FatalError
-from muniment.private_files import read_private_file
+from muniment.errors import ConfigError
 
 PREFIX = "muniment-key-1:"
 _CHECK_LABEL = b"muniment/v1/key-file"
@@ -93,22 +93,7 @@ def create_key_file(path: Path) -> Key:
         FatalError: there is a file already, or it cannot be written.
     """
     key = Key.new()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(f"{key.text()}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except FileExistsError:
-        raise FatalError(f"there is a file `{path}` already; a key is never written over another") from None
-    except OSError as error:
-        raise FatalError(f"the key file `{path}` cannot be written: {_reason(error)}") from error
+    private_files.create_key_file(path, key.text())
     return key
 
 
@@ -135,7 +120,7 @@ def _read(path: Path) -> bytes:
         # A pipe of the shell, `<(...)`: nobody else has it.
         with path.open("rb") as pipe:
             return pipe.read(_MAX_FILE_BYTES)
-    return read_private_file(path, _MAX_FILE_BYTES)
+    return private_files.read_private_file(path, _MAX_FILE_BYTES)
 
 
 def _check(key: bytes) -> bytes:
