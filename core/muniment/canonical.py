@@ -58,14 +58,16 @@ def _to_ascii(value: Any) -> bytes:
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> Any:
     """Parse JSON with the standard library, strictly: no NaN, no Infinity, lone surrogates kept.
+
+    ``make_object`` gets the pairs of each object, also where a key stands twice; `dict` if None.
 
     Raises:
         msgspec.DecodeError: the bytes are not JSON; the message has the reason, never the text.
     """
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=make_object)
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:

@@ -25,8 +25,9 @@ class ChatGPTExport(Source):
         identity=False,
     )
     max_conversation_bytes: int = option(
-        "A larger conversation is quarantined: archiving it takes about four times its bytes in memory.",
-        default=128 << 20,
+        "A larger conversation is quarantined: archiving it takes about four times its bytes in memory."
+        "  One that holds a lone surrogate, which takes more, is from 16 MiB on, or an eighth of a larger number.",
+        default=64 << 20,
         identity=False,
     )
     max_ratio: int = option(
@@ -50,7 +51,7 @@ class ChatGPTExport(Source):
     def decode(self, chunk: Chunk) -> Iterator[Record | Rejected]:
         from muniment_plugins.sources.chatgpt_export.decode import decode_chunk
 
-        yield from decode_chunk(chunk)
+        yield from decode_chunk(chunk, self.max_conversation_bytes)
 
     def slices(self, chunk: Chunk) -> Iterator[tuple[Origin, bytes]]:
         partition = chunk.partition

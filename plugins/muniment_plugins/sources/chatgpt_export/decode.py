@@ -15,6 +15,7 @@ from muniment_plugins.sources.chatgpt_export.messages import LargeMessages, Mess
 from muniment_plugins.sources.chatgpt_export.parts import Gathered, Values, kept
 from muniment_plugins.sources.chatgpt_export.shapes import Envelope, LargeNodes, parse
 from muniment_plugins.sources.chatgpt_export.sidecars import Gone, Sidecars, Surroundings
+from muniment_plugins.sources.chatgpt_export.split import MAX_CONVERSATION_BYTES
 from muniment_plugins.sources.chatgpt_export.times import read_time, unread_times
 from muniment_plugins.sources.chatgpt_export.tree import arrange
 
@@ -39,8 +40,10 @@ KEPT = "kept"
 """In a locator it says that the conversation was kept: the export may be gone, or be another one by now."""
 
 
-def decode_chunk(chunk: Chunk) -> Iterator[Record | Rejected]:
+def decode_chunk(chunk: Chunk, max_bytes: int = MAX_CONVERSATION_BYTES) -> Iterator[Record | Rejected]:
     """Yield a record for each conversation of a chunk, in order, or why there is none.
+
+    ``max_bytes``: as for `parse`.
 
     Raises:
         InputError: the export that the chunk is from cannot be opened any more.
@@ -50,26 +53,30 @@ def decode_chunk(chunk: Chunk) -> Iterator[Record | Rejected]:
     for start, end, data in chunk.data:
         origin = Origin(partition.label, partition.id, start, end)
         try:
-            yield decode_conversation(data, origin, sidecars, assets)
+            yield decode_conversation(data, origin, sidecars, assets, max_bytes)
         except RecordError as error:
             digest = sha256(data).hexdigest()
             yield Rejected(Origin(partition.label, partition.id, start, end, digest), "decode", error.reason)
 
 
-def decode_conversation(data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets) -> Record:
+def decode_conversation(
+    data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets, max_bytes: int = MAX_CONVERSATION_BYTES
+) -> Record:
     """Return the record of one conversation.
+
+    ``max_bytes``: as for `parse`.
 
     Raises:
         RecordError: it is not JSON, or not a conversation; the reason holds nothing of its content.
     """
     try:
-        return _decode(data, origin, sidecars, assets)
+        return _decode(data, origin, sidecars, assets, max_bytes)
     except RecursionError:
         raise RecordError("nested too deeply") from None
 
 
-def _decode(data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets) -> Record:
-    envelope, nodes, raw = parse(data)
+def _decode(data: bytes, origin: Origin, sidecars: Sidecars, assets: Assets, max_bytes: int) -> Record:
+    envelope, nodes, raw = parse(data, max_bytes)
     conversation_id = _id(envelope) or f"sha256-{sha256(data).hexdigest()[:32]}"
     tree = arrange(nodes, envelope.current_node)
     gathered = Gathered(assets)

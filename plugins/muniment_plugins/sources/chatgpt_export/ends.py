@@ -13,8 +13,10 @@ import msgspec
 from muniment.canonical import loads
 from muniment_plugins.sources.chatgpt_export.window import Window
 
+MAX_ODD_BYTES = 16 << 20
+"""Of JSON that only Python's parser takes, which makes up to ten times its size of it."""
+
 _MAX_OTHER_BYTES = 1 << 20  # of a value that is no object, so no conversation
-_MAX_CHECKED_BYTES = 64 << 20  # of a value that is parsed to check where the brackets say it ends
 _LONGEST_TOKEN = 32
 _MAX_DEPTH, _MAX_CANDIDATE_DEPTH = 200_000, 2000  # nothing decodes a hundredth of the first
 _MAX_BRACKETS = 4_000_000  # followed in search of the next conversation, so that time stays linear: two seconds
@@ -131,7 +133,7 @@ class Ends:
         window = self.window
         self.scans += 1
         end = self._bracket_end(start)
-        if check and end - start <= _MAX_CHECKED_BYTES:
+        if check and end - start <= MAX_ODD_BYTES:
             try:
                 loads(window.cut(start, end))
             except msgspec.DecodeError:

@@ -8,7 +8,7 @@ import codecs
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import eq
 from typing import Any, NamedTuple, TypeAlias, cast, overload
 
@@ -19,6 +19,8 @@ from muniment import Raw, RecordError
 from muniment.canonical import loads
 from muniment.model import JSON
 from muniment_plugins.sources.chatgpt_export import vendors
+from muniment_plugins.sources.chatgpt_export.ends import MAX_ODD_BYTES
+from muniment_plugins.sources.chatgpt_export.split import MAX_CONVERSATION_BYTES
 
 Other: TypeAlias = list[Any] | str | int | float | bool | None
 """What may stand where an object is expected."""
@@ -142,12 +144,13 @@ class Parsed(NamedTuple):
 
 
 class Slices(Sequence[bytes]):
-    """Pieces of one large text, each copied whenever it is asked for."""
+    """Pieces of one large text, each copied by ``copy`` whenever it is asked for."""
 
-    __slots__ = ("_views",)
+    __slots__ = ("_copy", "_views")
 
-    def __init__(self, views: Iterable[msgspec.Raw]) -> None:
+    def __init__(self, views: Iterable[msgspec.Raw], copy: Callable[[msgspec.Raw], bytes]) -> None:
         self._views = tuple(views)
+        self._copy = copy
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -155,11 +158,11 @@ class Slices(Sequence[bytes]):
     def __getitem__(self, index: slice) -> tuple[bytes, ...]: ...
     def __getitem__(self, index: int | slice) -> bytes | tuple[bytes, ...]:
         if isinstance(index, slice):
-            return tuple(map(bytes, self._views[index]))
-        return bytes(self._views[index])
+            return tuple(map(self._copy, self._views[index]))
+        return self._copy(self._views[index])
 
     def __iter__(self) -> Iterator[bytes]:
-        return map(bytes, self._views)
+        return map(self._copy, self._views)
 
     def __len__(self) -> int:
         return len(self._views)
@@ -175,14 +178,15 @@ class Slices(Sequence[bytes]):
 
 class LargeNodes(Mapping[str, Node | Other]):
     """The nodes of a large conversation, each decoded whenever it is asked for: decoded, all together
-    would take five times the memory of their JSON."""
+    would take five times the memory of their JSON.  ``copy``: as for `Slices`."""
 
-    def __init__(self, raw: dict[str, msgspec.Raw]) -> None:
+    def __init__(self, raw: dict[str, msgspec.Raw], copy: Callable[[msgspec.Raw], bytes]) -> None:
         self._raw = raw
+        self._copy = copy
 
     def slices(self, keys: Iterable[str]) -> Slices:
         """Return the JSON of nodes, in the order of ``keys``."""
-        return Slices(map(self._raw.__getitem__, keys))
+        return Slices(map(self._raw.__getitem__, keys), self._copy)
 
     def __getitem__(self, key: str) -> Node | Other:
         return _decode_node(self._raw[key])  # type: ignore[no-any-return]
@@ -199,6 +203,11 @@ class LargeNodes(Mapping[str, Node | Other]):
 
 _TWICE = "a key stands twice in one object, so nobody can say which value counts"
 
+_TOO_LARGE = (
+    "not JSON as every parser takes it (a lone surrogate, a number without end, or damage), of which {:,} bytes are"
+    " read: raise `max_conversation_bytes` to eight times its size"
+)
+
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_node = msgspec.json.Decoder(Node | Other).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -209,13 +218,18 @@ LARGE_BYTES = 4 << 20
 _DECODED_BYTES = 1 << 20  # as text they may take four times the memory
 
 _NO_BREAKS = bytes.maketrans(b"\n\r\t", b"   ")
-_KEY = re.compile(rb' *"[^"\\]*+(?:\\.[^"\\]*+)*+" *: *', re.DOTALL)
-_NEXT = re.compile(rb" *([,}])")
+_BLANKS = b" \t\r\n"
+_KEY = re.compile(rb'\s*"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*:\s*', re.DOTALL)
+_NEXT = re.compile(rb"\s*([,}])")
+_LAST = re.compile(rb"\s*}\s*\Z")
 _MAPPING_KEY = b'"mapping"'
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes, max_bytes: int = MAX_CONVERSATION_BYTES) -> Parsed:
     """Take the JSON of one conversation apart.
+
+    ``max_bytes`` is how large a conversation may be; one that only Python's parser takes may have an eighth of
+    it, and 16 MiB at least.
 
     Raises:
         RecordError: it is not JSON, or not a conversation; the reason holds nothing of its content.
@@ -226,8 +240,10 @@ def parse(data: bytes) -> Parsed:
         parsed = _parse_fast(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Lone surrogates, which only the standard library takes; or an error that it names better.
+        odd = max(MAX_ODD_BYTES, max_bytes // 8)
+        if len(data) > odd:
+            raise RecordError(_TOO_LARGE.format(odd)) from None
         parsed = _parse_any(data)
-    _check(parsed.envelope, data)
     # The nodes have it all.
     parsed.envelope.mapping = None
     return parsed
@@ -251,40 +267,51 @@ def _check_utf8(data: bytes) -> None:
 
 def _parse_fast(data: bytes) -> Parsed:
     envelope = _decode_envelope(data)
-    if b"\n" in data or b"\r" in data or b"\t" in data:
-        # Now that it has been parsed, these are known to stand between tokens only.
-        data = data.translate(_NO_BREAKS)
+    _check(envelope, data)
+    is_large = len(data) >= LARGE_BYTES and isinstance(envelope.mapping, dict)
+    if not is_large and _has_breaks(data):
+        data = _without_breaks(data)
         envelope = _decode_envelope(data)
-    data = data.strip(b" ")
+    data = data.strip(_BLANKS)
     mapping = envelope.mapping
     if not isinstance(mapping, dict):
         return Parsed(envelope, {}, Raw(data, ()))
-    if len(data) >= LARGE_BYTES:
+    if is_large:
+        rest = _without_breaks(_without_mapping(data, envelope, mapping))
         # What cannot be decoded is to be known now.
         deque(map(_decode_node, mapping.values()), maxlen=0)
-        slices = Slices(mapping.values())
-        rest = _without_mapping(data, envelope, mapping, slices)
-        return Parsed(envelope, LargeNodes(mapping), Raw(rest, slices))
+        nodes = LargeNodes(mapping, _without_breaks if _has_breaks(data) else bytes)
+        return Parsed(envelope, nodes, Raw(rest, nodes.slices(mapping)))
     raw = tuple(map(bytes, mapping.values()))
-    nodes = dict(zip(mapping, map(_decode_node, raw), strict=True))
-    return Parsed(envelope, nodes, Raw(_without_mapping(data, envelope, mapping, raw), raw))
+    decoded = dict(zip(mapping, map(_decode_node, raw), strict=True))
+    return Parsed(envelope, decoded, Raw(_without_mapping(data, envelope, mapping), raw))
+
+
+def _has_breaks(data: bytes) -> bool:
+    return b"\n" in data or b"\r" in data or b"\t" in data
+
+
+def _without_breaks(data: bytes | msgspec.Raw) -> bytes:
+    """Replace line breaks and tabs by blanks: in what was parsed they are known to stand between tokens only."""
+    return bytes(data).translate(_NO_BREAKS)
 
 
 def _parse_any(data: bytes) -> Parsed:
     try:
-        value = loads(data)
+        value = loads(data, _unique)
     except msgspec.DecodeError as error:
         raise RecordError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise RecordError("not a conversation: it is not an object")
-    json.loads(data, object_pairs_hook=_refuse_second_keys)
     try:
         mapping = value.get("mapping")
         rows = mapping if isinstance(mapping, dict) else {}
         raw = tuple(map(_dump, rows.values()))
         envelope = value if rows is not mapping else {k: None if k == "mapping" else v for k, v in value.items()}
+        converted = _convert({**envelope, "mapping": {} if rows is mapping else mapping}, Envelope)
+        _check(converted, data)
         return Parsed(
-            _convert({**envelope, "mapping": {} if rows is mapping else mapping}, Envelope),
+            converted,
             {k: _convert(v, Node | Other) for k, v in rows.items()},
             Raw(_dump(envelope), raw),
         )
@@ -292,10 +319,12 @@ def _parse_any(data: bytes) -> Parsed:
         raise RecordError("not JSON: a number is too large") from None
 
 
-def _refuse_second_keys(pairs: list[tuple[str, None]]) -> None:
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     # Here the raw JSON is written anew, so that of two values one would be gone.
-    if len(dict(pairs)) < len(pairs):
+    made = dict(pairs)
+    if len(made) < len(pairs):
         raise RecordError(_TWICE)
+    return made
 
 
 def _convert(value: JSON, kind: Any) -> Any:
@@ -319,26 +348,29 @@ def _check(envelope: Envelope, data: bytes) -> None:
         raise RecordError(f"not a ChatGPT conversation: it looks like {vendor}")
 
 
-def _without_mapping(data: bytes, envelope: Envelope, mapping: Mapping[str, Any], raw: Sequence[bytes]) -> bytes:
-    """Return ``data`` with the mapping replaced by null."""
-    if raw:
-        total = sum(map(len, raw)) + sum(map(len, mapping))
+def _without_mapping(data: bytes, envelope: Envelope, mapping: dict[str, msgspec.Raw]) -> bytes:
+    """Return ``data`` with the mapping replaced by null.  Copies no value of the mapping: it may have one alone."""
+    view = memoryview(data)
+    if mapping:
+        last = memoryview(next(reversed(mapping.values())))
+        total = sum(map(len, mapping.values())) + sum(map(len, mapping))
         for comma, colon in ((b", ", b": "), (b",", b":")):
             start = data.find(b'"mapping"' + colon + b"{") + 9 + len(colon)
-            size = total + len(raw) * (2 + len(colon)) + (len(raw) - 1) * len(comma) + 2
-            last = colon + raw[-1] + b"}"
-            if start > 9 + len(colon) and data.startswith(last, start + size - len(last)):
-                cut = data[:start] + b"null" + data[start + size :]
+            end = start + total + len(mapping) * (2 + len(colon)) + (len(mapping) - 1) * len(comma) + 2
+            at = end - 1 - len(last)
+            fits = start > 9 + len(colon) and data.startswith(colon, at - len(colon)) and data.startswith(b"}", end - 1)
+            if fits and view[at : end - 1] == last:
+                cut = data[:start] + b"null" + data[end:]
                 if cut.count(_MAPPING_KEY) == 1 and _is_same(cut, envelope):
                     return cut
-    values = {k: bytes(v) for k, v in _decode_object(data).items()}
-    _refuse_second_values(data, values.values())
-    _refuse_second_values(values["mapping"], raw)
-    values["mapping"] = b"null"
-    return b"{%s}" % b",".join(b"%s:%s" % (msgspec.json.encode(k), v) for k, v in values.items())
+    values = _decode_object(data)
+    _refuse_second_values(view, values.values())
+    _refuse_second_values(memoryview(values["mapping"]), mapping.values())
+    values["mapping"] = msgspec.Raw(b"null")
+    return b"{%s}" % b",".join(b"%s:%s" % (msgspec.json.encode(k), bytes(v)) for k, v in values.items())
 
 
-def _refuse_second_values(data: bytes, values: Iterable[bytes]) -> None:
+def _refuse_second_values(data: memoryview, values: Iterable[msgspec.Raw]) -> None:
     """Follow the values of an object, of which a parser keeps the last where a key stands twice.
 
     Raises:
@@ -347,12 +379,14 @@ def _refuse_second_values(data: bytes, values: Iterable[bytes]) -> None:
     at = 1
     for value in values:
         key = _KEY.match(data, at)
-        end = _NEXT.match(data, key.end() + len(value)) if key and data.startswith(value, key.end()) else None
+        text = memoryview(value)
+        same = key and data[key.end() : key.end() + text.nbytes] == text
+        end = _NEXT.match(data, key.end() + text.nbytes) if key and same else None
         if end is None:
             raise RecordError(_TWICE)
         at = end.end(1)
     # Behind the last value, or in an object that has none, only its bracket is left.
-    if data[at if at == 1 else at - 1 :].strip(b" ") != b"}":
+    if not _LAST.match(data, at if at == 1 else at - 1):
         raise RecordError(_TWICE)
 
 

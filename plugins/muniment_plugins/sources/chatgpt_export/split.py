@@ -12,10 +12,10 @@ import msgspec
 from attrs import field, frozen
 
 from muniment.canonical import loads
-from muniment_plugins.sources.chatgpt_export.ends import LONE_SURROGATE, Ends, MalformedError
+from muniment_plugins.sources.chatgpt_export.ends import LONE_SURROGATE, MAX_ODD_BYTES, Ends, MalformedError
 from muniment_plugins.sources.chatgpt_export.window import Window
 
-MAX_CONVERSATION_BYTES = 128 << 20
+MAX_CONVERSATION_BYTES = 64 << 20
 """A larger value is rejected unless more is allowed: it would have to be held in memory whole."""
 
 _HELD_BYTES = 64 << 10  # at the end of a range that was not cut yet: what may belong to its end
@@ -108,6 +108,8 @@ def is_conversation(data: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         if not LONE_SURROGATE.search(data):
             return False
+        if len(data) > MAX_ODD_BYTES:
+            return b'"mapping"' in data
         try:
             value = loads(data)
         except msgspec.DecodeError:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from muniment.canonical import loads
+from muniment_plugins.sources.chatgpt_export.ends import MAX_ODD_BYTES
 
 CHATGPT = "ChatGPT"
 
@@ -38,6 +39,8 @@ _BY_NAME: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 
 _EMPTY = msgspec.Raw()
+_FRAGMENTS, _CONTENT_TYPE = re.compile(rb'"fragments"'), re.compile(rb'"content_type"')
+_MAPPING = re.compile(rb'"mapping"')
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -68,11 +71,14 @@ def of_names(names: Iterable[str]) -> str | None:
 
 
 def _object(data: bytes | msgspec.Raw) -> Mapping[str, msgspec.Raw] | None:
-    """Return the values of an object without a copy of them; empty ones where it takes the standard library."""
+    """Return the values of an object without a copy of them; empty ones where it takes the standard library,
+    and of a large object the one that tells most."""
     try:
         return _decode_object(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
+    if memoryview(data).nbytes > MAX_ODD_BYTES:
+        return {"mapping": _EMPTY} if _MAPPING.search(data) else None
     try:
         value = loads(bytes(data))
     except msgspec.DecodeError:
@@ -84,5 +90,6 @@ def _is_deepseek(values: Mapping[str, msgspec.Raw]) -> bool:
     if "inserted_at" in values:
         return True
     nodes = _object(values["mapping"]) or {}
-    messages = (bytes((_object(node) or {}).get("message", _EMPTY)) for node in nodes.values())
-    return any(b'"fragments"' in message and b'"content_type"' not in message for message in messages)
+    messages = ((_object(node) or {}).get("message", _EMPTY) for node in nodes.values())
+    # Searched, for `in` would take a copy, and one message may be all of a large conversation.
+    return any(_FRAGMENTS.search(message) and not _CONTENT_TYPE.search(message) for message in messages)

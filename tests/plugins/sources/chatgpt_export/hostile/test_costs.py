@@ -181,6 +181,19 @@ class TestJson:
 
         assert_cheap(cost(written(head, b"[", *pieces, b"1e999]", tail)))
 
+    @pytest.mark.parametrize("megabytes", [16, 66])
+    @pytest.mark.parametrize(
+        "piece",
+        [b"9" * 4000 + b",", '"\U0001f600'.encode() + b"x" * 990 + b'",', b'"\\ud83d' + b"x" * 990 + b'",'],
+        ids=["numbers", "wide text", "lone surrogates"],
+    )
+    def test_what_only_one_parser_takes(self, piece: bytes, megabytes: int, written: Any, cost: Any, talk: Any) -> None:
+        """To the end, where it is refused, in a conversation that is just small enough for it, and in a large one."""
+        head, tail = json.dumps([talk(voice="@")]).encode().split(b'"@"')
+        pieces = (piece * (MEGA // len(piece)) for _ in range(megabytes))
+
+        assert_cheap(cost(written(head, b'["\\udc00",', *pieces, b"1e999]", tail)))
+
     @pytest.mark.parametrize(
         "piece",
         [
@@ -198,6 +211,33 @@ class TestJson:
     def test_text_that_is_blank(self, written: Any, cost: Any) -> None:
         assert_cheap(cost(written(b" " * (200 * MEGA))))
         assert_cheap(cost(written(b"[{}", b" " * (200 * MEGA), b"]")))
+
+
+def nodes(count: int, size: int) -> Iterator[bytes]:
+    """Yield the nodes of a mapping, with so much text each, and line breaks between them."""
+    for i in range(count):
+        message = {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["x" * size]}}
+        node = {"id": str(i), "message": message, "parent": str(i - 1) if i else None}
+        yield b'%s"%d":%s' % (b",\n" if i else b"", i, json.dumps(node).encode())
+
+
+@pytest.mark.slow
+class TestJustSmallEnough:
+    """Conversations that the limit lets through, and that are refused when they have been taken apart."""
+
+    HEAD = b'[\n{"title":"t","conversation_id":"c"'
+
+    @pytest.mark.parametrize(("count", "size"), [(220, 300_000), (1, 66 * MEGA), (150_000, 200)])
+    def test_a_mapping_that_stands_twice(self, count: int, size: int, written: Any, cost: Any) -> None:
+        assert_cheap(cost(written(self.HEAD, b',"mapping":{', nodes(count, size), b'},"mapping":{}}]')))
+        assert_cheap(cost(written(self.HEAD, b',"mapping":{},"mapping":{', nodes(count, size), b"}}]")))
+
+    @pytest.mark.parametrize(("count", "size"), [(220, 300_000), (150_000, 200)])
+    def test_a_node_that_stands_twice(self, count: int, size: int, written: Any, cost: Any) -> None:
+        assert_cheap(cost(written(self.HEAD, b',"mapping":{', nodes(count, size), b',"0":{}}}]')))
+
+    def test_a_mapping_that_is_none(self, written: Any, cost: Any) -> None:
+        assert_cheap(cost(written(self.HEAD, b',"mapping":"', (b"x" * MEGA for _ in range(66)), b'"}]')))
 
 
 def chain(messages: int) -> Iterator[bytes]:

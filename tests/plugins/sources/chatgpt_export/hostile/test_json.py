@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from muniment import Origin, RecordError
+from muniment_plugins.sources.chatgpt_export import vendors
 from muniment_plugins.sources.chatgpt_export.assets import Assets
 from muniment_plugins.sources.chatgpt_export.decode import decode_conversation
 from muniment_plugins.sources.chatgpt_export.sidecars import Sidecars
-from muniment_plugins.sources.chatgpt_export.split import Piece, Shape, split
+from muniment_plugins.sources.chatgpt_export.split import Piece, Shape, is_conversation, split
 
 
 class NoExport:
@@ -23,9 +24,10 @@ class NoExport:
         return None
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes, **limits: int) -> Any:
     sidecars = Sidecars(NoExport())  # type: ignore[arg-type]
-    return decode_conversation(data, Origin("x", "p"), sidecars, Assets(NoExport(), sidecars))  # type: ignore[arg-type]
+    assets = Assets(NoExport(), sidecars)  # type: ignore[arg-type]
+    return decode_conversation(data, Origin("x", "p"), sidecars, assets, **limits)
 
 
 def reason(data: bytes) -> str:
@@ -113,6 +115,31 @@ class TestNumbers:
         data = json.dumps(talk(odd="N")).replace('"N"', word).encode()
 
         assert reason(data).startswith("not JSON")
+
+
+class TestSize:
+    """Of what only Python's parser takes, which makes a multiple of it."""
+
+    @pytest.fixture
+    def odd(self, talk: Any) -> Any:
+        return lambda size: json.dumps(talk(title="\ud83d", more="x" * size)).encode()
+
+    def test_up_to_16_mebibytes_are_read(self, odd: Any) -> None:
+        assert decode(odd(15 << 20)).conversation.title == "\ud83d"
+
+    def test_more_is_refused_unless_it_is_allowed(self, odd: Any) -> None:
+        data = odd(16 << 20)
+
+        said = reason(data)
+        assert "16,777,216 bytes" in said and "raise `max_conversation_bytes`" in said
+        assert decode(data, max_bytes=8 * len(data)).conversation.title == "\ud83d"
+
+    def test_it_is_still_known_for_what_it_is(self, odd: Any) -> None:
+        """So that a file which holds nothing else is not taken for a stranger's."""
+        data = odd(16 << 20)
+
+        assert (vendors.of_value(data), is_conversation(data)) == (vendors.CHATGPT, True)
+        assert vendors.of_value(data.replace(b"mapping", b"messages")) is None
 
 
 class TestText:
