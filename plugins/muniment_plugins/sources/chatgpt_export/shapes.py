@@ -204,8 +204,8 @@ class LargeNodes(Mapping[str, Node | Other]):
 _TWICE = "a key stands twice in one object, so nobody can say which value counts"
 
 _TOO_LARGE = (
-    "not JSON as every parser takes it (a lone surrogate, a number without end, or damage), of which {:,} bytes are"
-    " read: raise `max_conversation_bytes` to eight times its size"
+    "above {:,} bytes and not JSON as every parser takes it (a lone surrogate, a number without end, or damage):"
+    " raise `max_conversation_bytes` to eight times its size"
 )
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
