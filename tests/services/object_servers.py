@@ -68,6 +68,8 @@ class SeaweedFS(S3Recipe):
             env={"WEED_S3_SSE_KEY": "testtesttest", "GOMEMLIMIT": "1GiB"},
         )
         place.wait(lambda: answers(f"http://127.0.0.1:{s3}/healthz"))
+        # It takes requests before it knows, after a restart, where its volumes are.
+        place.wait(lambda: answers(f"http://127.0.0.1:{master}/dir/status", text=b'"DataNodes":[{'))
 
 
 class FakeGCS(Recipe):

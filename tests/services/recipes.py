@@ -210,11 +210,11 @@ def find_user(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def answers(url: str, *others: int) -> bool:
-    """Tell whether a GET gives 200, or one of the other states."""
+def answers(url: str, *others: int, text: bytes = b"") -> bool:
+    """Tell whether a GET gives 200 and this text, or one of the other states."""
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2) as response:
-            return bool(response.status == 200)
+            return bool(response.status == 200) and text in response.read()
     except urllib.error.HTTPError as error:
         error.close()
         return error.code in others

@@ -77,8 +77,7 @@ class S3:
             aws_access_key_id=server.user,
             aws_secret_access_key=server.password,
             region_name=server.extra["region"],
-            # SeaweedFS takes requests a moment before it knows again where its volumes are: it asks to try again.
-            config=Config(s3={"addressing_style": "path"}, retries={"mode": "standard", "total_max_attempts": 8}),
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
         )
 
     def put(self, text):
