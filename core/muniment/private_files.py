@@ -76,7 +76,7 @@ def create_private_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def create_key_file(path: Path, line: str) -> None:
+def store_new_key(path: Path, line: str) -> None:
     """Make a file that holds a key of any kind, as `create_private_file` does.
 
     Raises:

@@ -17,7 +17,7 @@ from attrs import field, frozen
 from muniment.errors import ConfigError, FatalError
 from muniment.merkle import HASH_BYTES
 from muniment.options import option
-from muniment.private_files import create_key_file
+from muniment.private_files import store_new_key
 from muniment.secrets import Secret
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def create_signing_key(path: Path, name: str) -> SigningKey:
         key = SigningKey.new(name)
     except ValueError as error:
         raise FatalError(f"`{name}` cannot name a key: {error}") from None
-    create_key_file(path, key.text())
+    store_new_key(path, key.text())
     return key
 
 

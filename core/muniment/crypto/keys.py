@@ -12,10 +12,10 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from muniment import private_files
 from muniment.crypto.chunks import KEY_BYTES, expand
 from muniment.crypto.header import Slot
 from muniment.errors import ConfigError
+from muniment.private_files import read_private_file, store_new_key
 
 PREFIX = "muniment-key-1:"
 _CHECK_LABEL = b"muniment/v1/key-file"
@@ -93,7 +93,7 @@ def create_key_file(path: Path) -> Key:
         FatalError: there is a file already, or it cannot be written.
     """
     key = Key.new()
-    private_files.create_key_file(path, key.text())
+    store_new_key(path, key.text())
     return key
 
 
@@ -120,7 +120,7 @@ def _read(path: Path) -> bytes:
         # A pipe of the shell, `<(...)`: nobody else has it.
         with path.open("rb") as pipe:
             return pipe.read(_MAX_FILE_BYTES)
-    return private_files.read_private_file(path, _MAX_FILE_BYTES)
+    return read_private_file(path, _MAX_FILE_BYTES)
 
 
 def _check(key: bytes) -> bytes:

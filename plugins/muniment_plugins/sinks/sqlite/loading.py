@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muniment import FatalError
+from muniment.private_files import sync_folder
 from muniment_plugins.sinks.sqlite import schema
 
 if TYPE_CHECKING:
@@ -36,14 +37,10 @@ def finish_load(archive: "Archive") -> None:
     except sqlite3.DatabaseError as error:
         raise refused(archive.path, error) from error
     file = loading_path(archive.path)
-    for path in (file, file.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-            if path == file:
-                file.rename(archive.path)
-        finally:
-            os.close(descriptor)
+    with file.open("rb") as loaded:
+        os.fsync(loaded.fileno())
+    file.rename(archive.path)
+    sync_folder(file.parent)
 
 
 def loading_path(path: Path) -> Path:
